@@ -1,0 +1,1 @@
+"""A stand-in of GitHub for local git repositories, and the tour built on it."""

@@ -1,0 +1,421 @@
+"""The words of the contract as frozen values. No behaviour beyond what the words mean.
+
+Instants are aware UTC and end in ``_at``; a ``sha`` is 40 lower-case hex digits; a path is bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+ZERO_SHA = "0" * 40
+EMPTY_TREE_SHA = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+EMPTY_BLOB_SHA = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
+# Modes as GitHub's tree API and git's own tree objects name them (the latter without leading zero).
+MODE_FILE = "100644"
+MODE_EXECUTABLE = "100755"
+MODE_SYMLINK = "120000"
+MODE_SUBMODULE = "160000"
+MODE_TREE = "040000"
+
+
+class Trigger(StrEnum):
+    """Why a sync is wanted."""
+
+    WEBHOOK = "webhook"
+    POLL = "poll"
+    MANUAL = "manual"
+    STARTUP = "startup"
+    RECOVERY = "recovery"
+    AUDIT = "audit"
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+class WebhookHealth(StrEnum):
+    """Whether deliveries of a repository are known to arrive."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    MISSING = "missing"
+
+
+class RepositoryState(StrEnum):
+    """What GitHub last said about a repository (stored, not derived)."""
+
+    UNKNOWN = "unknown"
+    AVAILABLE = "available"
+    EMPTY = "empty"
+    GONE = "gone"
+    BLOCKED = "blocked"
+
+
+class BranchState(StrEnum):
+    """What a reader is told about a branch (derived from stored facts and the time)."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    SYNCING = "syncing"
+    FAILED = "failed"
+    GONE = "gone"
+    EMPTY = "empty"
+
+
+class DeliveryStatus(StrEnum):
+    """What became of a verified delivery when it arrived."""
+
+    ACCEPTED = "accepted"
+    IGNORED = "ignored"
+    SKIPPED = "skipped"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRef:
+    """A repository as GitHub addresses it; ``github_id`` once it was seen."""
+
+    owner: str
+    name: str
+    github_id: int | None = None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRepository:
+    """What GitHub says a repository is; ``default_branch`` is None while it has no commit."""
+
+    github_id: int
+    owner: str
+    name: str
+    default_branch: str | None
+    archived: bool = False
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsQuery:
+    """One repository of a poll: the branches to ask about, the default branch always included."""
+
+    repository: RepositoryRef
+    branches: tuple[str, ...] = ()
+    known: tuple[tuple[str, str], ...] = ()  # (branch, sha we have), for conditional REST requests
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryHeads:
+    """The heads of one repository as just read. A branch absent from ``heads`` is unknown;
+    a branch whose value is None does not exist. ``error`` replaces all of it."""
+
+    repository: RemoteRepository | None
+    heads: dict[str, str | None] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a snapshot (blob, symlink or submodule; folders are implied).
+
+    ``size`` is None for a submodule; ``stored`` tells whether the content is kept.
+    """
+
+    path: bytes
+    mode: str
+    sha: str
+    size: int | None
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """One entry of a tree as GitHub's API lists it: ``path`` is text and may be lossy."""
+
+    path: str
+    mode: str
+    sha: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTree:
+    """A tree listing: entries include sub-trees (mode 040000)."""
+
+    sha: str
+    entries: tuple[RemoteEntry, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit; ``authored_at`` and ``committed_at`` are shown, never used for ordering."""
+
+    sha: str
+    tree_sha: str
+    parents: tuple[str, ...]
+    author_name: str
+    author_email: str
+    authored_at: str  # ISO 8601 UTC as GitHub sent it
+    committed_at: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How ``head`` relates to ``base``: ``ahead``, ``behind``, ``identical`` or ``diverged``."""
+
+    status: str
+    ahead_by: int
+    behind_by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A verified delivery, decided but not stored yet.
+
+    ``branch_id`` is set when it wants a sync. ``hint_repository_id`` asks for a look at a repository
+    without announcing a head.
+    """
+
+    guid: str | None
+    body_digest: str  # hex SHA-256 of the raw body
+    event: str
+    action: str | None
+    repository: str | None
+    ref: str | None
+    before: str | None
+    after: str | None
+    received_at: datetime
+    status: DeliveryStatus
+    reason: str | None = None
+    repository_id: int | None = None
+    branch: str | None = None
+    hint_repository_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRepository:
+    """What intake needs to know of one tracked repository. Immutable; replaced as a whole."""
+
+    id: int
+    github_id: int | None
+    owner: str
+    name: str
+    default_branch: str | None
+    branches: tuple[str, ...]  # configured names or globs; empty: the default branch only
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRules:
+    """Which content of a repository is kept. ``digest`` changes whenever the rules do."""
+
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    max_file_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A head that a delivery not acted on yet announced for a branch."""
+
+    delivery_id: int
+    before: str
+    after: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A disputed head: what reads keep saying although it is older or not what was announced."""
+
+    head: str
+    first_at: datetime
+    reads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to sync one branch, until the lease ends: guarded by ``token``."""
+
+    job_id: int
+    branch_id: int
+    repository_id: int
+    repository: RepositoryRef
+    branch: str  # "" while the default branch is not known yet
+    token: int
+    generation: int
+    triggers: tuple[Trigger, ...]  # in the order they came; the first names the run
+    attempt: int  # 1 for the first
+    wanted_at: datetime
+    sighting: Sighting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchFacts:
+    """What is stored of a branch, read at the start of a run."""
+
+    id: int
+    repository_id: int
+    name: str
+    head_sha: str | None
+    tree_sha: str | None
+    remote_sha: str | None
+    remote_read_at: datetime | None
+    snapshot: int  # number of the current snapshot, 0 before the first
+    rules_digest: str | None
+    tree_verified: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChange:
+    """What turns the stored snapshot into the new one, computed and proven before any row moves."""
+
+    head_sha: str
+    tree_sha: str
+    added: tuple[Entry, ...]
+    modified: tuple[Entry, ...]
+    removed: tuple[bytes, ...]
+    tree_verified: bool
+    tree_error: str | None
+    rules_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One execution of a job, as it is stored and shown."""
+
+    id: int
+    repository: str
+    branch: str
+    trigger: str
+    triggers: tuple[str, ...]
+    outcome: str
+    before: str | None
+    after: str | None
+    started_at: datetime
+    finished_at: datetime
+    added: int
+    modified: int
+    removed: int
+    entity_errors: int
+    requests: int
+    attempt: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What the routine reports of an execution that reached an end."""
+
+    outcome: Outcome
+    before: str | None
+    after: str | None
+    started_at: datetime
+    finished_at: datetime
+    added: int = 0
+    modified: int = 0
+    removed: int = 0
+    requests: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """A stored delivery, as it is shown."""
+
+    id: int
+    guid: str | None
+    event: str
+    action: str | None
+    repository: str | None
+    ref: str | None
+    before: str | None
+    after: str | None
+    received_at: datetime
+    status: str
+    reason: str | None
+    run_id: int | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """The durable wish for a sync of one branch, as it is shown."""
+
+    id: int
+    repository: str
+    branch: str
+    state: str  # idle, pending, running, failed
+    wanted_generation: int
+    done_generation: int
+    triggers: tuple[str, ...]
+    attempts: int
+    run_after: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BranchRecord:
+    """Everything stored of a branch that a reader may be told."""
+
+    id: int
+    name: str
+    head_sha: str | None
+    tree_sha: str | None
+    remote_sha: str | None
+    synced_at: datetime | None
+    confirmed_at: datetime | None
+    tree_verified: bool | None
+    tree_error: str | None
+    last_error: str | None
+    last_trigger: str | None
+    gone: bool
+    empty: bool
+    job_state: str  # idle, pending, running, failed
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRecord:
+    """Everything stored of a repository that a reader may be told."""
+
+    id: int
+    github_id: int | None
+    owner: str
+    name: str
+    default_branch: str | None
+    state: RepositoryState
+    webhook: WebhookHealth
+    missed_webhooks: int
+    last_error: str | None
+    next_poll_at: datetime | None
+    polled_at: datetime | None
+    branches: tuple[BranchRecord, ...]
+    job_states: tuple[str, ...] = ()  # of the unnamed default branch too, which is no branch yet
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """The queue in four numbers; ``oldest_seconds`` is the age of the oldest unserved wish."""
+
+    pending: int
+    running: int
+    failed: int
+    oldest_seconds: float

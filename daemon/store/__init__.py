@@ -1,0 +1,1 @@
+"""Everything that must survive a kill. Peewee stays in here."""

@@ -1,0 +1,1 @@
+"""The one routine that brings a branch up to date, and what feeds it."""

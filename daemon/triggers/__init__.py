@@ -1,0 +1,1 @@
+"""Ways in: deliveries, polls and the schedule that decides when to look."""

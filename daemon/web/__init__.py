@@ -1,0 +1,1 @@
+"""The two HTTP listeners: public webhook intake and the admin API."""
