@@ -115,7 +115,8 @@ class HeadsQuery:
 @dataclass(frozen=True, slots=True)
 class RepositoryHeads:
     """The heads of one repository as just read. A branch absent from ``heads`` is unknown;
-    a branch whose value is None does not exist. ``error`` replaces all of it."""
+    a branch whose value is None does not exist. ``error`` replaces all of it.
+    """
 
     repository: RemoteRepository | None
     heads: dict[str, str | None] = field(default_factory=dict)
@@ -212,6 +213,7 @@ class TrackedRepository:
     name: str
     default_branch: str | None
     branches: tuple[str, ...]  # configured names or globs; empty: the default branch only
+    configured: str = ""  # lower-case owner/name as the configuration has it, which a rename leaves behind
 
     @property
     def full_name(self) -> str:
@@ -278,6 +280,8 @@ class BranchFacts:
     snapshot: int  # number of the current snapshot, 0 before the first
     rules_digest: str | None
     tree_verified: bool | None
+    gone: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +390,7 @@ class BranchRecord:
     gone: bool
     empty: bool
     job_state: str  # idle, pending, running, failed
+    waiting_for: str | None = None  # why the job waits without having failed: an outage, a limit, a stale API
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,3 +424,54 @@ class QueueCounts:
     running: int
     failed: int
     oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PollTarget:
+    """A repository whose look is due, with everything the poller needs to judge the answer."""
+
+    repository_id: int
+    query: HeadsQuery
+    health: WebhookHealth
+    failures: int
+    patterns: tuple[str, ...]  # configured branch names or globs; empty: the default branch only
+    branches: tuple[BranchFacts, ...]
+    known: RemoteRepository | None  # what is stored of its identity; None before it was first seen
+
+
+@dataclass(frozen=True, slots=True)
+class CommitChange:
+    """What turns the stored history of a branch into the new one.
+
+    ``prepend`` is newest first. With ``replace`` the stored rows go first, all but those strictly
+    older than ``keep_below`` when that is given.
+    """
+
+    prepend: tuple[Commit, ...]
+    replace: bool
+    keep_below: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilesPage:
+    """Entries of one snapshot in path order, and which commit they belong to.
+
+    ``confirmed_at`` is when GitHub was last seen to be at that commit, None before the first sync.
+    """
+
+    snapshot: int
+    head_sha: str | None
+    confirmed_at: datetime | None
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """The stored content of one path, and the commit it was read at."""
+
+    sha: str
+    mode: str
+    size: int
+    head_sha: str
+    confirmed_at: datetime | None
+    content: bytes

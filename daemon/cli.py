@@ -1,0 +1,201 @@
+"""Arguments in, exit code out. Heavy imports happen inside the commands, so that `--help` is quick.
+
+Exit codes: 0 done; 1 something failed; 2 wrong usage; 78 the configuration is invalid or missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from daemon import __version__
+from daemon.errors import ConfigError, HeadwaterError
+
+if TYPE_CHECKING:
+    from daemon.config import Config
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 78
+
+
+class Context:
+    """Where the configuration is; read when a command needs it."""
+
+    def __init__(self, explicit: str | None) -> None:
+        self.explicit = explicit
+
+    def path(self) -> Path:
+        """The file to read. Raises ConfigError when there is none."""
+        from daemon.config import find
+
+        return find(self.explicit, environ=os.environ, cwd=Path.cwd())
+
+    def load(self) -> Config:
+        """The configuration as it is now. Raises ConfigError with every problem."""
+        from daemon.config import load
+
+        return load(self.path(), environ=os.environ, cwd=Path.cwd())
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+repository_names = click.argument("names", metavar="[OWNER/NAME]...", nargs=-1)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-c", "--config", "config", metavar="FILE", help="Configuration file (TOML).")
+@click.version_option(__version__, prog_name="headwater")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None) -> None:
+    """Keep a proven, queryable copy of GitHub repositories on this server.
+
+    The configuration is FILE, else $HEADWATER_CONFIG, else ./config.toml, else /etc/headwater/config.toml.
+    """
+    ctx.obj = Context(config)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(EXIT_USAGE)
+
+
+@cli.command()
+@click.pass_obj
+def run(context: Context) -> None:
+    """Run the daemon in the foreground, logging to stderr (or journald)."""
+    import asyncio
+
+    from daemon import logs
+    from daemon.service import Service
+
+    config = context.load()
+    logs.configure(config.log.level, config.log.format, secrets=config.secret_values, stream=sys.stderr)
+    service = Service(config, load=context.load, environ=dict(os.environ))
+    asyncio.run(service.run())
+
+
+@cli.command()
+@repository_names
+@as_json
+@click.pass_obj
+def sync(context: Context, names: tuple[str, ...], as_json: bool) -> None:
+    """Sync now and exit; beside a running daemon, ask it and wait for the outcome."""
+    from daemon.commands.sync import sync_now
+
+    config = context.load()
+    results = sync_now(config, _selected(config, names))
+    if as_json:
+        _print_json({"runs": [result.as_json() for result in results]})
+    else:
+        for result in results:
+            click.echo(result.line())
+    if any(result.failed for result in results):
+        sys.exit(EXIT_FAILED)
+
+
+@cli.command()
+@click.option("--online", is_flag=True, help="Also try the token, the rate limit and each repository on GitHub.")
+@as_json
+@click.pass_obj
+def check(context: Context, online: bool, as_json: bool) -> None:
+    """Validate the configuration."""
+    from daemon.commands.check import check_config, check_online
+
+    config = context.load()
+    findings = check_config(config)
+    if online:
+        findings += check_online(config)
+    ok = all(finding.ok for finding in findings)
+    if as_json:
+        _print_json({"ok": ok, "findings": [finding.as_json() for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(finding.line())
+    if not ok:
+        sys.exit(EXIT_FAILED)
+
+
+@cli.command()
+@as_json
+@click.pass_obj
+def status(context: Context, as_json: bool) -> None:
+    """Show every branch: head, synced commit, how far behind, webhook health, next poll, last error."""
+    from daemon.commands.status import branch_rows, print_table
+
+    rows = branch_rows(context.load())
+    if as_json:
+        _print_json({"branches": rows})
+    else:
+        print_table(rows)
+
+
+@cli.command()
+@repository_names
+@click.option("--repair", is_flag=True, help="Sync again whatever has drifted.")
+@as_json
+@click.pass_obj
+def verify(context: Context, names: tuple[str, ...], repair: bool, as_json: bool) -> None:
+    """Recompute git object ids from the stored content and compare them with GitHub's tree."""
+    from daemon.commands.verify import verify_stored
+
+    config = context.load()
+    reports = verify_stored(config, _selected(config, names), repair=repair)
+    if as_json:
+        _print_json({"branches": [report.as_json() for report in reports]})
+    else:
+        for report in reports:
+            click.echo(report.text())
+    if any(report.drifted for report in reports):
+        sys.exit(EXIT_FAILED)
+
+
+@cli.command()
+@click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--once", is_flag=True, help="End after the tour instead of staying up until Ctrl-C.")
+@as_json
+def demo(path: Path | None, once: bool, as_json: bool) -> None:
+    """Take a self-contained tour: no network, no token. PATH is a local git repository; it is never changed."""
+    from daemon.demo.tour import take_tour
+
+    if not take_tour(path, once=once, as_json=as_json):
+        sys.exit(EXIT_FAILED)
+
+
+def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
+    """The configured spelling of the named repositories, all of them when none is named."""
+    configured = {rule.full_name.lower(): rule.full_name for rule in config.repositories}
+    unknown = [name for name in names if name.lower() not in configured]
+    if unknown:
+        known = ", ".join(configured.values()) or "no repository"
+        raise click.UsageError(f"{', '.join(unknown)} is not configured; the configuration has {known}")
+    return tuple(configured[name.lower()] for name in names) or tuple(configured.values())
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+def _guarded(command: Callable[[], Any]) -> NoReturn:
+    """Run the command; every way it can fail becomes one plain line and the contract's exit code."""
+    try:
+        command()
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(EXIT_CONFIG)
+    except HeadwaterError as error:
+        click.echo(f"headwater: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        click.echo(f"headwater: {error.strerror or error}", err=True)
+        sys.exit(EXIT_FAILED)
+    sys.exit(0)
+
+
+def main() -> NoReturn:
+    """The command `headwater`."""
+    _guarded(cli)

@@ -1,0 +1,120 @@
+"""`headwater status`: one row a branch, read from the store beside a running daemon."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from daemon.clock import Clock
+from daemon.config import Config
+from daemon.model import RepositoryRecord
+from daemon.store.database import Database
+from daemon.store.repositories import Repositories
+from daemon.triggers.schedule import promised_seconds
+from daemon.web.answers import branch_json, iso
+
+PAGE = 1000
+SHORT = 7
+COLOURS = {"fresh": "green", "stale": "yellow", "syncing": "cyan", "failed": "red", "gone": "red", "empty": "dim"}
+
+
+def branch_rows(config: Config) -> list[dict[str, Any]]:
+    """Every tracked branch with the API's fields and ``repository``. Raises StoreError without a store."""
+    clock = Clock()
+    database = Database.open_read_only(config.storage.sqlite_path, clock=clock)
+    try:
+        records = _records(Repositories(database))
+    finally:
+        database.close()
+    now = clock.now()
+    return [row for record in records for row in _rows(record, config, now)]
+
+
+def _records(repositories: Repositories) -> list[RepositoryRecord]:
+    records: list[RepositoryRecord] = []
+    after = None
+    while page := repositories.records(after=after, limit=PAGE):
+        records += page
+        after = page[-1].full_name.lower()
+    return records
+
+
+def _rows(repository: RepositoryRecord, config: Config, now: datetime) -> list[dict[str, Any]]:
+    bound = promised_seconds(repository.webhook, config.polling)
+    return [
+        {
+            "repository": repository.full_name,
+            **branch_json(repository, branch, now=now, promised_seconds=bound),
+            "last_trigger": branch.last_trigger,
+            "webhook": repository.webhook.value,
+            "missed_webhooks": repository.missed_webhooks,
+            "behind_seconds": _behind(branch.confirmed_at, now),
+        }
+        for branch in repository.branches
+    ] or [_unnamed(repository)]
+
+
+def _unnamed(repository: RepositoryRecord) -> dict[str, Any]:
+    """A repository whose default branch nobody has told us yet still gets its row."""
+    return {
+        "repository": repository.full_name,
+        "name": None,
+        "state": "failed" if repository.last_error else "stale",
+        "last_error": repository.last_error,
+        "next_poll_at": iso(repository.next_poll_at) if repository.next_poll_at else None,
+        "webhook": repository.webhook.value,
+        "missed_webhooks": repository.missed_webhooks,
+        "behind_seconds": None,
+    }
+
+
+def _behind(confirmed_at: datetime | None, now: datetime) -> float | None:
+    return None if confirmed_at is None else round(max(0.0, (now - confirmed_at).total_seconds()), 3)
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """The rows for a person; nothing to show says what to do."""
+    if not rows:
+        print_nothing()
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("branch", "state", "commit", "confirmed", "webhook", "trigger", "last error"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        state = str(row["state"])
+        table.add_row(
+            f"{row['repository']}@{row['name'] or '?'}",
+            f"[{COLOURS.get(state, 'white')}]{state}[/]",
+            (row.get("head_sha") or "-")[:SHORT],
+            _ago(row["behind_seconds"]),
+            _webhook(row),
+            row.get("last_trigger") or "-",
+            _plain(row.get("last_error") or ""),
+        )
+    Console().print(table)
+
+
+def print_nothing() -> None:
+    """An empty configuration is not an error, but worth a word."""
+    Console().print("no repository is configured: add a [[repositories]] table to the configuration")
+
+
+def _webhook(row: dict[str, Any]) -> str:
+    missed = row["missed_webhooks"]
+    return f"{row['webhook']} ({missed} missed)" if missed else str(row["webhook"])
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

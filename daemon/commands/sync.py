@@ -1,0 +1,245 @@
+"""`headwater sync`: here when no daemon runs, else by asking the daemon, which alone may write."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from daemon import logs
+from daemon.clock import Clock
+from daemon.config import Config
+from daemon.core import Core
+from daemon.errors import HeadwaterError, StoreError
+from daemon.metrics import Metrics
+from daemon.model import BranchFacts, JobRecord, RunRecord, Trigger
+from daemon.store.database import Database
+from daemon.store.history import History
+from daemon.store.jobs import Jobs
+from daemon.store.repositories import Repositories
+from daemon.store.snapshots import Snapshots
+from daemon.sync.workers import Workers
+from daemon.web.answers import run_json
+
+POLL_SECONDS = 0.1
+ASK_SECONDS = 30.0
+SHORT = 7
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """What became of one branch."""
+
+    repository: str
+    branch: str
+    run: RunRecord | None
+    head: str | None
+    error: str | None
+
+    @property
+    def failed(self) -> bool:
+        return self.error is not None
+
+    def line(self) -> str:
+        where = f"{self.repository}@{self.branch or '(default branch)'}"
+        if self.error is not None:
+            return f"{where}  failed: {self.error}"
+        if self.run is None or self.run.outcome == "unchanged":
+            return f"{where}  unchanged at {(self.head or 'no commit')[:SHORT]}"
+        run = self.run
+        seconds = (run.finished_at - run.started_at).total_seconds()
+        return (
+            f"{where}  updated {(run.before or 'nothing')[:SHORT]} -> {(run.after or 'nothing')[:SHORT]}"
+            f"  +{run.added} ~{run.modified} -{run.removed}  {run.requests} requests  {seconds:.1f} s"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        shown = run_json(self.run) if self.run else None
+        return {
+            "repository": self.repository,
+            "branch": self.branch,
+            "outcome": "failed" if self.failed else self.run.outcome if self.run else "unchanged",
+            "head_sha": self.head,
+            "error": self.error,
+            "run": shown,
+        }
+
+
+def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger.MANUAL) -> list[SyncResult]:
+    """Sync the named repositories, each branch once.
+
+    Raises StoreError when the store cannot be used, HeadwaterError when GitHub is not configured.
+    """
+    if not config.github.configured:
+        raise HeadwaterError(
+            "GitHub is not configured: set github.token (or GITHUB_TOKEN), "
+            "or github.anonymous = true for public repositories"
+        )
+    path = config.storage.sqlite_path
+    daemon = Database.locked_by(path)
+    if daemon and daemon.get("admin_url"):
+        return _Asking(config, str(daemon["admin_url"])).sync(names, trigger)
+    logs.configure("warning", config.log.format, secrets=config.secret_values, stream=sys.stderr)
+    core = Core(config, clock=Clock(), metrics=Metrics())
+    try:
+        return _Working(core).sync(names, trigger)
+    finally:
+        core.close()
+
+
+class _Working:
+    """Syncs in this process, which owns the store meanwhile."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._workers = Workers(
+            core.jobs,
+            core.routine,
+            clock=core.clock,
+            owner=f"{socket.gethostname()}:{os.getpid()}:sync",
+            settings=lambda: core.config.sync,
+        )
+
+    def sync(self, names: Sequence[str], trigger: Trigger) -> list[SyncResult]:
+        core = self._core
+        core.jobs.recover(now=core.clock.now())
+        branches = list(_branches(core.repositories, names))
+        ids = [branch.id for _, branch in branches]
+        core.jobs.want(ids, trigger, now=core.clock.now())
+        with _progress_bars() as bars:
+            self._work(ids, bars)
+        return [_result(name, branch.id, core.jobs, core.history, core.snapshots) for name, branch in branches]
+
+    def _work(self, ids: Sequence[int], bars: _Bars) -> None:
+        """Claim until every wanted branch is done or has failed once; waits only where GitHub lags behind."""
+        clock, jobs = self._core.clock, self._core.jobs
+        while open_ids := [branch_id for branch_id in ids if not _ended(jobs.record(branch_id))]:
+            claim = jobs.claim("sync", now=clock.now(), lease_seconds=3600.0, branch_ids=open_ids)
+            if claim is None:
+                clock.sleep(POLL_SECONDS)
+                continue
+            bars.start(f"{claim.repository.full_name}@{claim.branch or 'default'}")
+            self._workers.work(claim, progress=bars.show)
+
+
+class _Asking:
+    """Asks the running daemon through its admin listener, and watches the store for the outcome."""
+
+    def __init__(self, config: Config, url: str) -> None:
+        self._config = config
+        self._url = url
+        self._clock = Clock()
+
+    def sync(self, names: Sequence[str], trigger: Trigger) -> list[SyncResult]:
+        for name in names:
+            self._post(f"/api/v1/repositories/{name}/sync?trigger={trigger}")
+        database = Database.open_read_only(self._config.storage.sqlite_path, clock=self._clock)
+        try:
+            return self._wait(database, names)
+        finally:
+            database.close()
+
+    def _wait(self, database: Database, names: Sequence[str]) -> list[SyncResult]:
+        jobs, history, snapshots = Jobs(database), History(database), Snapshots(database)
+        branches = list(_branches(Repositories(database), names))
+        for _, branch in branches:
+            while not _ended(jobs.record(branch.id)):
+                self._clock.sleep(POLL_SECONDS)
+        return [_result(name, branch.id, jobs, history, snapshots) for name, branch in branches]
+
+    def _post(self, path: str) -> None:
+        headers = {"Content-Length": "0", "Host": self._config.admin.allowed_hosts[0]}
+        if token := self._config.admin.token():
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            with closing(self._connect()) as connection:
+                connection.request("POST", path, headers=headers)
+                response = connection.getresponse()
+                body = response.read(65536)
+        except OSError as error:
+            raise HeadwaterError(f"the running daemon does not answer at {self._url}: {error}") from error
+        if response.status != http.client.ACCEPTED:
+            raise HeadwaterError(f"the running daemon refused to sync: {response.status} {_detail(body)}")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._url.startswith("unix:"):
+            return _UnixConnection(self._url.removeprefix("unix:"))
+        parts = urlsplit(self._url)
+        return http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=ASK_SECONDS)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=ASK_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(ASK_SECONDS)
+        self.sock.connect(self._path)
+
+
+def _detail(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _branches(repositories: Repositories, names: Sequence[str]) -> Iterator[tuple[str, BranchFacts]]:
+    for name in names:
+        repository_id = repositories.by_name(*name.split("/", 1))
+        if repository_id is None:
+            raise StoreError(f"{name} is not in the store yet: restart or reload the daemon after adding it")
+        for branch in repositories.branches(repository_id):
+            yield name, branch
+
+
+def _ended(job: JobRecord) -> bool:
+    """Nothing is left to do, or the last attempt failed: a person who waits wants to hear of it now."""
+    if job.state == "running":
+        return False
+    return job.done_generation >= job.wanted_generation or job.last_error is not None
+
+
+def _result(name: str, branch_id: int, jobs: Jobs, history: History, snapshots: Snapshots) -> SyncResult:
+    job = jobs.record(branch_id)
+    facts = snapshots.facts(branch_id)
+    runs = history.runs(branch_id=branch_id, before_id=None, limit=1)
+    error = job.last_error if job.done_generation < job.wanted_generation else None
+    if error is None and facts.gone:
+        error = f"branch {facts.name} does not exist on GitHub"
+    return SyncResult(name, facts.name, runs[0] if runs else None, facts.head_sha, error)
+
+
+class _Bars:
+    """One progress bar that each phase of each sync reuses."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+        self._label = ""
+
+    def start(self, label: str) -> None:
+        self._label = label
+
+    def show(self, phase: str, done: int, total: int) -> None:
+        self._progress.update(self._task, description=f"{self._label} {phase}", completed=done, total=total)
+
+
+@contextmanager
+def _progress_bars() -> Iterator[_Bars]:
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield _Bars(progress)

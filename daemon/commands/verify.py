@@ -1,0 +1,97 @@
+"""`headwater verify`: recompute everything from what is stored, and hold it against GitHub's tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from daemon.clock import Clock
+from daemon.commands.sync import SyncResult, sync_now
+from daemon.config import Config
+from daemon.core import client_settings
+from daemon.errors import GitHubError
+from daemon.github.client import GitHubClient
+from daemon.github.governor import Governor
+from daemon.model import BranchFacts, RepositoryRef, Trigger
+from daemon.store.database import Database
+from daemon.store.repositories import Repositories
+from daemon.store.snapshots import Snapshots
+from daemon.sync.audit import compare_with_github, examine
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found of one branch; ``drift`` has one sentence for each difference."""
+
+    repository: str
+    branch: str
+    head_sha: str | None
+    entries: int
+    drift: tuple[str, ...]
+
+    @property
+    def drifted(self) -> bool:
+        return bool(self.drift)
+
+    def text(self) -> str:
+        where = f"{self.repository}@{self.branch or '(default branch)'}"
+        if not self.drift:
+            return f"{where}  ok: {self.entries} entries prove {(self.head_sha or 'nothing yet')[:7]}"
+        return "\n".join([f"{where}  DRIFT", *(f"  {sentence}" for sentence in self.drift)])
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "repository": self.repository,
+            "branch": self.branch,
+            "head_sha": self.head_sha,
+            "entries": self.entries,
+            "ok": not self.drift,
+            "drift": list(self.drift),
+        }
+
+
+def verify_stored(config: Config, names: Sequence[str], *, repair: bool) -> list[Report]:
+    """A report for each stored branch; with ``repair``, after having synced anew what had drifted.
+
+    Works beside a running daemon. Raises StoreError without a store.
+    """
+    reports = _examine_all(config, names)
+    drifted = sorted({report.repository for report in reports if report.drifted})
+    if not repair or not drifted:
+        return reports
+    failed: list[SyncResult] = [result for result in sync_now(config, drifted, trigger=Trigger.AUDIT) if result.failed]
+    after = _examine_all(config, names)
+    return after + [
+        Report(result.repository, result.branch, result.head, 0, (f"could not be mended: {result.error}",))
+        for result in failed
+    ]
+
+
+def _examine_all(config: Config, names: Sequence[str]) -> list[Report]:
+    clock = Clock()
+    database = Database.open_read_only(config.storage.sqlite_path, clock=clock)
+    client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))
+    try:
+        repositories, snapshots = Repositories(database), Snapshots(database)
+        return [
+            _examine(client, snapshots, repositories.ref(repository_id), facts, ask=config.github.configured)
+            for name in names
+            if (repository_id := repositories.by_name(*name.split("/", 1))) is not None
+            for facts in repositories.branches(repository_id)
+        ]
+    finally:
+        database.close()
+
+
+def _examine(
+    client: GitHubClient, snapshots: Snapshots, repository: RepositoryRef, facts: BranchFacts, *, ask: bool
+) -> Report:
+    drift = examine(snapshots, facts)
+    sentences = list(drift.sentences)
+    if ask:
+        try:
+            sentences += compare_with_github(client, repository, facts, snapshots.entries(facts.id))
+        except GitHubError as error:
+            sentences.append(f"GitHub could not be asked: {error}")
+    return Report(repository.full_name, facts.name, facts.head_sha, drift.entries, tuple(sentences))

@@ -1,0 +1,87 @@
+"""Store, GitHub client and routine, joined: what a sync needs, with or without a daemon around it."""
+
+from __future__ import annotations
+
+from daemon.clock import Clock
+from daemon.config import Config
+from daemon.github.client import GitHubClient
+from daemon.github.exchange import ClientSettings
+from daemon.github.governor import Governor
+from daemon.metrics import Metrics
+from daemon.model import ContentRules, RepositoryRef, TrackedRepository
+from daemon.store.database import Database
+from daemon.store.history import History
+from daemon.store.jobs import Jobs
+from daemon.store.repositories import Repositories
+from daemon.store.snapshots import Snapshots
+from daemon.sync.patterns import rules as content_rules
+from daemon.sync.routine import Routine
+
+
+class Core:
+    """Everything below the daemon, built from a configuration; ``close`` releases the store's lock."""
+
+    def __init__(self, config: Config, *, clock: Clock, metrics: Metrics) -> None:
+        self.config = config
+        self.clock = clock
+        self.metrics = metrics
+        self.database = open_store(config, clock)
+        self.repositories = Repositories(self.database)
+        self.jobs = Jobs(self.database)
+        self.snapshots = Snapshots(self.database)
+        self.history = History(self.database)
+        self.governor = Governor(clock=clock)
+        self.client = GitHubClient(
+            client_settings(config), clock=clock, governor=self.governor, on_request=metrics.request_seen
+        )
+        self.tracked: tuple[TrackedRepository, ...] = ()
+        self._rules: dict[str, ContentRules] = {}
+        self.routine = Routine(
+            self.client,
+            self.repositories,
+            self.jobs,
+            self.snapshots,
+            clock=clock,
+            settings=lambda: self.config.sync,
+            rules=self.rules_of,
+        )
+        self.track()
+
+    def track(self) -> None:
+        """Bring the stored set of repositories in line with the configuration."""
+        self.repositories.track(self.config.repositories, now=self.clock.now())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read again what is tracked, after a name or a default branch was learnt."""
+        self.tracked = self.repositories.tracked()
+        configured = {rule.full_name.lower(): rule for rule in self.config.repositories}
+        rules = {}
+        for repository in self.tracked:
+            rule = configured.get(repository.configured)
+            include, exclude = (rule.include, rule.exclude) if rule else ((), ())
+            rules[repository.full_name.lower()] = content_rules(include, exclude, self.config.sync.max_file_bytes)
+        self._rules = rules
+
+    def rules_of(self, repository: RepositoryRef) -> ContentRules:
+        found = self._rules.get(repository.full_name.lower())
+        return found or content_rules((), (), self.config.sync.max_file_bytes)
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def open_store(config: Config, clock: Clock) -> Database:
+    """The configured store, locked for this process. Raises StoreLocked, StoreIncompatible, StoreUnavailable."""
+    return Database.open(config.storage.sqlite_path, clock=clock)
+
+
+def client_settings(config: Config) -> ClientSettings:
+    github = config.github
+    return ClientSettings(
+        api_url=github.api_url,
+        graphql_url=github.graphql_url,
+        timeout_seconds=github.timeout_seconds,
+        token=github.token,
+        anonymous=github.anonymous,
+    )

@@ -1,0 +1,365 @@
+"""The only door to GitHub: what the rest of headwater may ask, as values of the model or typed errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from daemon.clock import Clock
+from daemon.errors import (
+    BadAnswer,
+    BranchNotFound,
+    Forbidden,
+    GraphQLUnavailable,
+    RepositoryEmpty,
+    RepositoryNotFound,
+    RepositoryReplaced,
+)
+from daemon.github import queries as graphql
+from daemon.github import shapes
+from daemon.github.exchange import Call, ClientSettings, Exchange, RequestSeen, Tally
+from daemon.github.governor import GRAPHQL, Governor
+from daemon.github.protocol import Answer, Overloaded, Subject, is_sha, parse_json
+from daemon.model import (
+    EMPTY_BLOB_SHA,
+    EMPTY_TREE_SHA,
+    Commit,
+    Comparison,
+    HeadsQuery,
+    RemoteRepository,
+    RemoteTree,
+    RepositoryHeads,
+    RepositoryRef,
+)
+
+SHA = "application/vnd.github.sha"
+RAW = "application/vnd.github.raw+json"
+PAGE = 100
+LEAF_FAILURES = 3  # single repositories failing one after the other are an outage, not heavy repositories
+
+_OWN_ERRORS = (BadAnswer, Forbidden, RepositoryNotFound, RepositoryReplaced)
+
+
+class GitHubClient:
+    """Reads repositories. Thread-safe; every call ends within its deadline and raises only `GitHubError`."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        clock: Clock,
+        governor: Governor,
+        on_request: Callable[[RequestSeen], None] | None = None,
+    ) -> None:
+        self._exchange = Exchange(settings, clock=clock, governor=governor, on_request=on_request or _ignore)
+        self.governor = governor
+
+    def reconfigure(self, settings: ClientSettings) -> None:
+        """Use other settings from the next call on; calls that run keep theirs."""
+        self._exchange.settings = settings
+
+    def close(self) -> None:
+        """Close every kept connection."""
+        self._exchange.close()
+
+    def tally(self) -> AbstractContextManager[Tally]:
+        """Count the HTTP requests that this thread makes inside."""
+        return self._exchange.tally()
+
+    def background(self) -> AbstractContextManager[None]:
+        """Mark what this thread asks inside as polling: it leaves a fifth of the budget to deliveries."""
+        return self._exchange.background()
+
+    def repository(self, ref: RepositoryRef) -> RemoteRepository:
+        """What the repository is now, under its current name; also found by its id once the name is gone.
+
+        ``default_branch`` is named even while the repository has no commit: REST does not tell.
+        """
+        try:
+            found = self._repository(ref, _path(ref))
+        except RepositoryNotFound:
+            # The redirect of a rename dies when somebody takes or frees the old name; the id does not.
+            if ref.github_id is None:
+                raise
+            found = self._repository(ref, f"/repositories/{ref.github_id}")
+        if ref.github_id not in {None, found.github_id}:
+            raise RepositoryReplaced(
+                f"{ref.full_name} is another repository now (id {found.github_id}, it was {ref.github_id}); "
+                "correct the name in the configuration, the stored copy is kept"
+            )
+        return found
+
+    def heads(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
+        """The heads of many repositories by GraphQL, in the order asked, what is wrong with one inside its result.
+
+        Raises GraphQLUnavailable (ask by REST), Outage or Unauthorized.
+        """
+        if queries and self._exchange.token() is None:
+            raise GraphQLUnavailable("GraphQL needs a token; heads are asked for by REST instead")
+        reader = _HeadsReader(self._heads_batch)
+        return [heads for batch in graphql.batches(queries) for heads in reader.read(batch)]
+
+    def heads_by_rest(self, query: HeadsQuery) -> RepositoryHeads:
+        """The heads of one repository by conditional requests, which cost nothing while nothing changed.
+
+        ``repository`` is only filled in when it had to be asked for: its id or its branches were not known,
+        or one of them is gone. Raises Outage or Unauthorized.
+        """
+        ref = query.repository
+        known = dict(query.known)
+        names = tuple(dict.fromkeys((*query.branches, *known)))
+        try:
+            if ref.github_id is None or not names:
+                return self._heads_with_repository(ref, names, known)
+            try:
+                heads = self._heads_of(ref, names, known)
+            except (RepositoryEmpty, RepositoryNotFound):
+                return self._heads_with_repository(ref, names, known)
+            return (
+                self._heads_with_repository(ref, names, known)
+                if None in heads.values()
+                else RepositoryHeads(None, heads)
+            )
+        except _OWN_ERRORS as error:
+            return RepositoryHeads(None, error=error)
+
+    def head(self, ref: RepositoryRef, branch: str, *, known: str | None = None) -> str:
+        """The commit that the branch is at; ``known`` is the one we have, and free to confirm."""
+        asked = f"{ref.full_name} branch {branch!r}"
+        call = _call("head", ref, f"/commits/heads/{_branch(branch, asked=asked)}", asked=asked)
+        # Asked for as a bare id, the ETag *is* the commit id in quotes, whatever the token: GITHUB.md, Limits.
+        call = dataclasses.replace(call, subject=Subject.BRANCH, accept=SHA, max_bytes=4096)
+        if known is not None:
+            answer = self._exchange.ask(dataclasses.replace(call, headers=(("If-None-Match", f'"{known}"'),)))
+            if answer.status != HTTPStatus.NOT_MODIFIED:
+                return _bare_sha(answer, asked=asked)
+            if _confirms(answer, known):
+                return known
+        # Not asked before, or "not modified" about another commit: a cache in between answers for itself.
+        return _bare_sha(self._exchange.ask(call), asked=asked)
+
+    def branches(self, ref: RepositoryRef) -> dict[str, str]:
+        """Every branch and its head."""
+        asked = f"{ref.full_name} branches"
+        call = _call("branches", ref, "/git/matching-refs/heads/", asked=asked)
+        return shapes.branches(self._json(dataclasses.replace(call, subject=Subject.REPOSITORY)), asked=asked)
+
+    def commits(
+        self, ref: RepositoryRef, sha: str, *, limit: int, known: Callable[[str], bool] = lambda _: False
+    ) -> list[Commit]:
+        """The history of ``sha``, newest first: at most ``limit``, in whole pages until it meets what is ``known``.
+
+        A merge lists the old head before the commits that it brought in, so one known commit is no end: each
+        commit that is new must have its parents listed or known.
+        """
+        found: dict[str, Commit] = {}
+        size = min(PAGE, limit)
+        for page in range(1, -(-limit // PAGE) + 1) if limit > 0 else ():
+            listed = self._commit_page(ref, sha, size=size, page=page)
+            if page == 1 and (not listed or listed[0].sha != sha):
+                raise BadAnswer(f"{ref.full_name} history of {sha}: GitHub's answer starts with another commit")
+            for commit in listed:
+                found.setdefault(commit.sha, commit)
+                if len(found) == limit:
+                    return list(found.values())
+            if len(listed) < size or _meets(found, sha, known):
+                break
+        return list(found.values())
+
+    def tree(self, ref: RepositoryRef, tree_sha: str, *, recursive: bool) -> RemoteTree:
+        """A tree's entries, sub-trees included; ``truncated`` when GitHub left some out."""
+        if tree_sha == EMPTY_TREE_SHA:
+            return RemoteTree(tree_sha, (), truncated=False)  # known by its id, and not every server has it
+        asked = f"{ref.full_name} tree {tree_sha}"
+        # Any value of `recursive` turns it on, "0" and "false" included: leave it out instead.
+        call = _call("tree", ref, f"/git/trees/{_sha(tree_sha)}{'?recursive=1' if recursive else ''}", asked=asked)
+        return shapes.tree(self._json(call), tree_sha, asked=asked)
+
+    def blob(self, ref: RepositoryRef, sha: str, *, max_bytes: int) -> bytes:
+        """The content with the id ``sha``, proven to have it; BadAnswer when it is larger than ``max_bytes``."""
+        if sha == EMPTY_BLOB_SHA:
+            return b""
+        asked = f"{ref.full_name} blob {sha}"
+        call = _call("blob", ref, f"/git/blobs/{_sha(sha)}", asked=asked)
+        room = max_bytes + max_bytes // 2 + 64 * 1024  # as base64 in JSON, should raw not be understood
+        body = self._exchange.ask(dataclasses.replace(call, accept=RAW, max_bytes=room)).body
+        content = shapes.blob(body, sha, asked=asked)
+        if len(content) > max_bytes:
+            raise BadAnswer(f"{asked}: it is larger than the {max_bytes} bytes that were expected at most")
+        return content
+
+    def tarball(self, ref: RepositoryRef, sha: str, *, max_bytes: int) -> AbstractContextManager[Iterator[bytes]]:
+        """The archive of a commit as it is sent, compressed, in pieces; the iteration raises when it is cut off."""
+        asked = f"{ref.full_name} archive of {sha}"
+        call = _call("tarball", ref, f"/tarball/{_sha(sha)}", asked=asked)
+        return self._exchange.stream(dataclasses.replace(call, max_bytes=max_bytes, download=True))
+
+    def compare(self, ref: RepositoryRef, base: str, head: str) -> Comparison:
+        """How ``head`` relates to ``base``; ObjectNotFound when either is unknown or they are unrelated."""
+        asked = f"{ref.full_name} comparison {base}...{head}"
+        # Files come on the first page only, so the second one tells the relation and spares megabytes of patches.
+        path = f"/compare/{_sha(base)}...{_sha(head)}?per_page=1&page=2"
+        return shapes.comparison(self._json(_call("compare", ref, path, asked=asked)), base, asked=asked)
+
+    def rate_limit(self) -> dict[str, dict[str, int]]:
+        """The token's budgets by resource: ``limit``, ``remaining`` and ``reset`` (epoch seconds). Costs nothing."""
+        asked = "the rate limit"
+        value = self._json(Call(endpoint="rate_limit", asked=asked, path="/rate_limit"))
+        resources = shapes.object_of(shapes.object_of(value, asked=asked).get("resources"), asked=asked)
+        return {name: _budget(body, asked=asked) for name, body in resources.items()}
+
+    def _repository(self, ref: RepositoryRef, path: str) -> RemoteRepository:
+        asked = ref.full_name
+        call = Call(endpoint="repository", asked=asked, path=path, subject=Subject.REPOSITORY, github_id=ref.github_id)
+        return shapes.repository(self._json(call), asked=asked)
+
+    def _json(self, call: Call) -> Any:
+        return parse_json(self._exchange.ask(call), asked=call.asked)
+
+    def _commit_page(self, ref: RepositoryRef, sha: str, *, size: int, page: int) -> list[Commit]:
+        asked = f"{ref.full_name} history of {sha}"
+        # Pages are counted here: a "next" link may lead to itself or to another host.
+        path = f"/commits?sha={_sha(sha)}&per_page={size}&page={page}"
+        items = shapes.list_of(self._json(_call("commits", ref, path, asked=asked)), asked=asked)
+        return [shapes.commit(item, asked=asked) for item in items]
+
+    def _heads_batch(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
+        asked = f"the heads of {len(queries)} repositories"
+        call = Call(
+            endpoint="graphql",
+            asked=asked,
+            url=self._exchange.settings.graphql_url,
+            subject=Subject.REPOSITORY,
+            method="POST",
+            body=graphql.heads_body(queries),
+            resource=GRAPHQL,
+            divisible=len(queries) > 1,
+            inspect=_graphql_limit,
+        )
+        try:
+            value = self._json(call)
+        except (Forbidden, RepositoryNotFound, RepositoryEmpty, BadAnswer) as error:
+            # Switched off, not permitted, or a page in between: REST can still keep the promise.
+            raise GraphQLUnavailable(f"GraphQL cannot be used here ({error}); heads are asked for by REST") from error
+        return graphql.read_heads(value, queries)
+
+    def _heads_with_repository(
+        self, ref: RepositoryRef, names: Sequence[str], known: dict[str, str]
+    ) -> RepositoryHeads:
+        repository = self.repository(ref)
+        current = RepositoryRef(repository.owner, repository.name, repository.github_id)
+        default = (repository.default_branch,) if repository.default_branch is not None else ()
+        try:
+            return RepositoryHeads(repository, self._heads_of(current, tuple(dict.fromkeys((*default, *names))), known))
+        except RepositoryEmpty:
+            return RepositoryHeads(dataclasses.replace(repository, default_branch=None), dict.fromkeys(names))
+
+    def _heads_of(self, ref: RepositoryRef, names: Sequence[str], known: dict[str, str]) -> dict[str, str | None]:
+        return {name: self._head_or_none(ref, name, known.get(name)) for name in names}
+
+    def _head_or_none(self, ref: RepositoryRef, branch: str, known: str | None) -> str | None:
+        try:
+            return self.head(ref, branch, known=known)
+        except BranchNotFound:
+            return None
+
+
+class _HeadsReader:
+    """Reads batches, halving those that are too much for GitHub (10 s of its time, then 502 or 504 and a penalty)."""
+
+    def __init__(self, ask: Callable[[Sequence[HeadsQuery]], list[RepositoryHeads]]) -> None:
+        self._ask = ask
+        self._failures = 0
+
+    def read(self, batch: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
+        try:
+            heads = self._ask(batch)
+        except Overloaded as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                return [*self.read(batch[:middle]), *self.read(batch[middle:])]
+            self._failures += 1
+            if self._failures >= LEAF_FAILURES:
+                raise
+            return [RepositoryHeads(None, error=error)]
+        self._failures = 0
+        return heads
+
+
+def _ignore(_: RequestSeen) -> None:
+    return
+
+
+def _meets(listed: dict[str, Commit], head: str, known: Callable[[str], bool]) -> bool:
+    """Whether every way back from ``head`` reaches a known commit (or a root) within what is listed."""
+    seen: set[str] = set()
+    todo = [head]
+    while todo:
+        sha = todo.pop()
+        if sha in seen or known(sha):
+            continue
+        if sha not in listed:
+            return False
+        seen.add(sha)
+        todo += listed[sha].parents
+    return True
+
+
+def _call(endpoint: str, ref: RepositoryRef, path: str, *, asked: str) -> Call:
+    return Call(endpoint=endpoint, asked=asked, path=_path(ref) + path, github_id=ref.github_id)
+
+
+def _path(ref: RepositoryRef) -> str:
+    if any(part in {"", ".", ".."} for part in (ref.owner, ref.name)):  # would be another path once normalised
+        raise RepositoryNotFound(f"{ref.full_name}: no repository can have this name; correct the configuration")
+    return f"/repos/{quote(ref.owner, safe='')}/{quote(ref.name, safe='')}"
+
+
+def _branch(branch: str, *, asked: str) -> str:
+    try:
+        path = quote(branch, safe="/", errors="surrogateescape")
+    except UnicodeEncodeError:
+        path = ""
+    # git allows no such component (git-check-ref-format), and a client would resolve it into another path.
+    if any(part in {"", ".", ".."} for part in path.split("/")):
+        raise BranchNotFound(f"{asked}: no branch can have this name; correct the configuration")
+    return path
+
+
+def _sha(sha: str) -> str:
+    if not is_sha(sha):
+        raise ValueError(f"{sha!r} is no object id of 40 lower-case hex digits")
+    return sha
+
+
+def _bare_sha(answer: Answer, *, asked: str) -> str:
+    text = answer.body.decode("ascii", "replace").strip()
+    if not is_sha(text):
+        raise BadAnswer(
+            f"{asked}: GitHub answered {len(answer.body)} bytes that are no commit id; "
+            "a proxy or a maintenance page may be in between, it is asked again later"
+        )
+    return text
+
+
+def _confirms(answer: Answer, known: str) -> bool:
+    etag = answer.headers.get("etag")
+    return etag is None or etag.strip().removeprefix("W/").strip('"') == known
+
+
+def _graphql_limit(answer: Answer) -> Answer:
+    """GraphQL tells a limit with status 200; from here on it is the 429 that it would be elsewhere."""
+    try:
+        limited = graphql.is_limited(parse_json(answer, asked="GraphQL"))
+    except BadAnswer:
+        return answer
+    return dataclasses.replace(answer, status=HTTPStatus.TOO_MANY_REQUESTS) if limited else answer
+
+
+def _budget(body: Any, *, asked: str) -> dict[str, int]:
+    facts = shapes.object_of(body, asked=asked)
+    return {key: shapes.count_of(facts.get(key), key, asked=asked) for key in ("limit", "remaining", "reset")}

@@ -1,0 +1,312 @@
+"""One call to GitHub: token, governor, redirects, retries and the total deadline around the bare exchanges."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import requests
+import tenacity
+
+import daemon
+from daemon.clock import Clock
+from daemon.errors import BadAnswer, ConfigError, RateLimited, RepositoryReplaced, Unauthorized, Unreachable
+from daemon.github import protocol, redirects
+from daemon.github.auth import TokenAuth, checked_token
+from daemon.github.governor import CORE, DOWNLOADS, Governor
+from daemon.github.protocol import REDIRECTS, Answer, Overloaded, Subject
+from daemon.github.transport import Allowance, Request, Transport, chunks, read_answer
+
+API_VERSION = "2022-11-28"
+JSON = "application/vnd.github+json"
+MAX_JSON_BYTES = 64 * 1024 * 1024  # GitHub's own caps are 7 MB for a tree, some more for 100,000 refs
+
+ATTEMPTS = 3
+MAX_PATIENCE_SECONDS = 2.0  # a limit that lifts within is waited for here, a longer one by the caller
+CALL_TIMEOUTS = 4  # the total deadline of a call, in time-outs
+STREAM_TIMEOUTS = 30  # of an archive: 15 minutes at the default of 30 s
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What the client needs of the configuration; ``token`` is called for every request, so a changed file counts."""
+
+    api_url: str
+    graphql_url: str
+    timeout_seconds: float
+    token: Callable[[], str | None]
+    anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSeen:
+    """One HTTP request, for metrics and logs; ``status`` is None when no answer arrived."""
+
+    endpoint: str
+    status: int | None
+    seconds: float
+    resource: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many HTTP requests were made inside ``tally()`` by this thread."""
+
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What is asked: ``endpoint`` names it for metrics, ``asked`` for people; ``path`` is on the API unless ``url``."""
+
+    endpoint: str
+    asked: str
+    github_id: int | None = None  # of the repository, when it is known: a redirect may lead to no other
+    path: str = ""
+    url: str | None = None
+    subject: Subject = Subject.OBJECT
+    accept: str = JSON
+    method: str = "GET"
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    resource: str = CORE
+    max_bytes: int = MAX_JSON_BYTES
+    download: bool = False
+    divisible: bool = False  # too big may be asked again in parts, so it is not repeated as it is
+    inspect: Callable[[Answer], Answer] | None = None  # may turn a 200 into the error that its body tells
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A response with its body unread, and which budget it counts against."""
+
+    response: requests.Response
+    resource: str
+    mark: str
+
+
+class _Circumstances(threading.local):
+    """What holds for the calls of one thread."""
+
+    def __init__(self) -> None:
+        self.tallies: tuple[Tally, ...] = ()
+        self.background = 0
+
+
+class Exchange:
+    """Makes calls. Any number of threads; ``settings`` may be replaced while it runs."""
+
+    def __init__(
+        self, settings: ClientSettings, *, clock: Clock, governor: Governor, on_request: Callable[[RequestSeen], None]
+    ) -> None:
+        self.settings = settings
+        self._governor = governor
+        self._clock = clock
+        self._on_request = on_request
+        self._transport = Transport()
+        self._here = _Circumstances()
+
+    def close(self) -> None:
+        """Close every kept connection."""
+        self._transport.close()
+
+    def token(self) -> str | None:
+        """The token of the next request; Unauthorized when there has to be one."""
+        return _token(self.settings)
+
+    @contextmanager
+    def tally(self) -> Iterator[Tally]:
+        """Count the requests of this thread."""
+        before = self._here.tallies
+        tally = Tally()
+        self._here.tallies = (*before, tally)
+        try:
+            yield tally
+        finally:
+            self._here.tallies = before
+
+    @contextmanager
+    def background(self) -> Iterator[None]:
+        """Mark the calls of this thread as polling, which leaves the governor's reserve alone."""
+        self._here.background += 1
+        try:
+            yield
+        finally:
+            self._here.background -= 1
+
+    def ask(self, call: Call) -> Answer:
+        """The answer to a call, 2xx or 304, read whole; every other one is raised as what it means."""
+        settings = self.settings
+        allowance = self._allowance(settings, call, CALL_TIMEOUTS)
+
+        def attempt() -> Answer:
+            return self._judged(call, self._open(call, settings, allowance), allowance)
+
+        return self._retrying(call, settings)(attempt)
+
+    @contextmanager
+    def stream(self, call: Call) -> Iterator[Iterator[bytes]]:
+        """The body of a 200 in pieces, undecoded; cut off or over its cap, the iteration raises."""
+        settings = self.settings
+        allowance = self._allowance(settings, call, STREAM_TIMEOUTS)
+
+        def attempt() -> _Opened:
+            opened = self._open(call, settings, allowance)
+            if opened.response.status_code != HTTPStatus.OK:  # no other has content to stream
+                answer = self._judged(call, opened, allowance)
+                raise BadAnswer(f"{call.asked}: GitHub answered {answer.status} instead of the content")
+            self._observe(opened, Answer(HTTPStatus.OK, _headers(opened.response)))
+            return opened
+
+        with self._retrying(call, settings)(attempt).response as response:
+            yield self._pieces(call, response, allowance)
+
+    def _pieces(self, call: Call, response: requests.Response, allowance: Allowance) -> Iterator[bytes]:
+        received = 0
+        for piece in chunks(response, asked=call.asked, allowance=allowance, decode=False):
+            received += len(piece)
+            if received > call.max_bytes:
+                raise BadAnswer(f"{call.asked}: the answer is larger than the {call.max_bytes} bytes that are allowed")
+            yield piece
+
+    def _allowance(self, settings: ClientSettings, call: Call, timeouts: int) -> Allowance:
+        deadline = self._clock.monotonic() + settings.timeout_seconds * timeouts
+        return Allowance(self._clock, deadline, settings.timeout_seconds, call.max_bytes)
+
+    def _open(self, call: Call, settings: ClientSettings, allowance: Allowance) -> _Opened:
+        """The first answer that is no redirect; at most `redirects.MAX_HOPS` of them are followed."""
+        hop = redirects.Hop(call.url or settings.api_url.rstrip("/") + call.path, authorized=True)
+        for _ in range(redirects.MAX_HOPS + 1):
+            opened = self._send(call, settings, hop, allowance)
+            if opened.response.status_code not in REDIRECTS:
+                return opened
+            answer = read_answer(opened.response, asked=call.asked, max_bytes=call.max_bytes, allowance=allowance)
+            self._observe(opened, answer)
+            hop = self._next_hop(call, settings, hop, answer)
+        raise BadAnswer(f"{call.asked}: GitHub redirects in a circle; it is asked again later")
+
+    def _next_hop(self, call: Call, settings: ClientSettings, hop: redirects.Hop, answer: Answer) -> redirects.Hop:
+        if call.method != "GET":
+            raise BadAnswer(f"{call.asked}: GitHub answered a {call.method} with a redirect; check github.api_url")
+        following = redirects.next_hop(
+            answer.headers.get("location"),
+            at=hop.url,
+            api_url=settings.api_url,
+            download=call.download,
+            asked=call.asked,
+        )
+        if following.authorized:
+            _same_repository(call, redirects.repository_id(following.url, api_url=settings.api_url))
+        return following
+
+    def _send(self, call: Call, settings: ClientSettings, hop: redirects.Hop, allowance: Allowance) -> _Opened:
+        token = _token(settings)
+        mark = self._governor.use(token)
+        resource = call.resource if hop.authorized else DOWNLOADS
+        self._governor.check(resource, background=self._here.background > 0)
+        for tally in self._here.tallies:
+            tally.requests += 1
+        started = self._clock.monotonic()
+        status: int | None = None
+        try:
+            auth = TokenAuth(token if hop.authorized else None)
+            request = Request(call.method, hop.url, _request_headers(call), call.asked, call.body)
+            response = self._transport.send(request, auth, allowance)
+            status = response.status_code
+        finally:
+            self._on_request(RequestSeen(call.endpoint, status, self._clock.monotonic() - started, resource))
+        return _Opened(response, resource, mark)
+
+    def _judged(self, call: Call, opened: _Opened, allowance: Allowance) -> Answer:
+        answer = read_answer(opened.response, asked=call.asked, max_bytes=call.max_bytes, allowance=allowance)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            answer = _without_token(answer, _token(self.settings))
+        if call.inspect is not None:
+            answer = call.inspect(answer)
+        self._observe(opened, answer)
+        error = protocol.refusal(answer, asked=call.asked, subject=call.subject)
+        if error is not None:
+            raise error
+        return answer
+
+    def _observe(self, opened: _Opened, answer: Answer) -> None:
+        message = protocol.message_of(answer) if answer.status >= HTTPStatus.BAD_REQUEST else ""
+        limited = self._governor.observe(
+            opened.resource, opened.mark, status=answer.status, headers=answer.headers, message=message
+        )
+        if limited is not None:
+            raise limited
+
+    def _retrying(self, call: Call, settings: ClientSettings) -> tenacity.Retrying:
+        """Repeats what may succeed at once, and only while the first time-out is not over: a black hole costs one."""
+        started = self._clock.monotonic()
+
+        def stop(state: tenacity.RetryCallState) -> bool:
+            return state.attempt_number >= ATTEMPTS or self._clock.monotonic() - started >= settings.timeout_seconds
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome is not None else None
+            return self._pause_before_retry(call, error) or 0.0
+
+        return tenacity.Retrying(
+            stop=stop,
+            wait=wait,
+            retry=tenacity.retry_if_exception(lambda error: self._pause_before_retry(call, error) is not None),
+            sleep=self._clock.sleep,
+            reraise=True,
+        )
+
+    def _pause_before_retry(self, call: Call, error: BaseException | None) -> float | None:
+        """Seconds to wait before asking the same again, None when it must not be asked again here."""
+        if isinstance(error, RateLimited):
+            seconds = (error.until - self._clock.now()).total_seconds()
+            return max(seconds, 0.0) if seconds <= MAX_PATIENCE_SECONDS else None
+        if isinstance(error, Overloaded) and call.divisible:
+            return None
+        return random.uniform(0.2, 1.0) if isinstance(error, Unreachable) else None  # noqa: S311 (jitter)
+
+
+def _same_repository(call: Call, named: int | None) -> None:
+    if call.github_id is not None and named is not None and named != call.github_id:
+        raise RepositoryReplaced(
+            f"{call.asked}: GitHub redirects to another repository (id {named}, it was {call.github_id}); "
+            "correct the name in the configuration, the stored copy is kept"
+        )
+
+
+def _without_token(answer: Answer, token: str | None) -> Answer:
+    """An error's body is quoted in messages that people see: a server that echoes the token must not show it."""
+    if not token or token.encode() not in answer.body:
+        return answer
+    return dataclasses.replace(answer, body=answer.body.replace(token.encode(), b"[redacted]"))
+
+
+def _token(settings: ClientSettings) -> str | None:
+    try:
+        token = checked_token(settings.token())
+    except (OSError, ConfigError) as error:
+        raise Unauthorized(f"the GitHub token cannot be read: {error}") from error
+    if token is None and not settings.anonymous:
+        raise Unauthorized("there is no GitHub token: set github.token, or github.anonymous for public repositories")
+    return token
+
+
+def _request_headers(call: Call) -> dict[str, str]:
+    return {
+        "User-Agent": f"headwater/{daemon.__version__}",
+        "Accept": call.accept,
+        # An archive is compressed already; a second layer would only be one more thing to bomb.
+        "Accept-Encoding": "identity" if call.download else "gzip",
+        "X-GitHub-Api-Version": API_VERSION,
+        **({"Content-Type": "application/json"} if call.body is not None else {}),
+        **dict(call.headers),
+    }
+
+
+def _headers(response: requests.Response) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}

@@ -1,0 +1,187 @@
+"""The one memory of what GitHub still allows: fed by every answer, asked before every request. Thread-safe.
+
+A limit found by one worker holds for all of them: going on regardless can get an integration banned
+(https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from daemon.clock import Clock
+from daemon.errors import RateLimited, Unauthorized
+from daemon.github import limits
+from daemon.github.auth import fingerprint
+
+CORE = "core"
+GRAPHQL = "graphql"
+DOWNLOADS = "downloads"  # codeload has limits of its own, which say nothing about the API's
+
+REJECTED_SECONDS = 60.0
+# A fresh installation token may be answered 401 for some 5 s (reports): it must not cost a minute of promises.
+FRESH_SECONDS = 10.0
+FRESH_REJECTED_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Window:
+    """What is known of one resource; instants are of the monotonic clock."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_at: float | None = None
+    paused_until: float = 0.0
+    strikes: int = 0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is known of one token; forgotten as a whole when another is used."""
+
+    token: str
+    since: float
+    rejected_until: float = 0.0
+    paused_until: float = 0.0
+    windows: dict[str, _Window] = field(default_factory=dict)
+
+
+class Governor:
+    """Budgets and pauses of the token in use, REST (``core``) and GraphQL apart."""
+
+    def __init__(self, clock: Clock, *, jitter: Callable[[], float] = random.random) -> None:
+        self._clock = clock
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._memory: _Memory | None = None
+
+    def use(self, token: str | None) -> str:
+        """Declare the token of the next request and return its mark; a new one lifts pauses and forgets numbers."""
+        mark = fingerprint(token)
+        with self._lock:
+            if self._memory is None or self._memory.token != mark:
+                self._memory = _Memory(mark, since=self._clock.monotonic())
+            return mark
+
+    def check(self, resource: str, *, background: bool = False) -> None:
+        """Raise RateLimited or Unauthorized when nothing may be asked now; ``background`` leaves the reserve alone."""
+        with self._lock:
+            memory = self._memory
+            if memory is None:
+                return
+            now = self._clock.monotonic()
+            if memory.rejected_until > now:
+                raise Unauthorized("GitHub refused this token (401) less than a minute ago; set a new github.token")
+            window = memory.windows.get(resource) or _Window()
+            until = max(memory.paused_until, window.paused_until)
+            if until > now:
+                raise RateLimited(
+                    f"GitHub's rate limit ({resource}): nothing is asked before {self._at(until):%H:%M:%S} UTC",
+                    until=self._at(until),
+                )
+            if background:
+                self._check_reserve(resource, window, now)
+
+    def observe(
+        self, resource: str, mark: str, *, status: int, headers: Mapping[str, str], message: str = ""
+    ) -> RateLimited | None:
+        """Learn from an answer; returns the error to raise when it is a limit.
+
+        ``message`` is the error text of the body; a GraphQL answer that is limited is given as status 429.
+        """
+        with self._lock:
+            memory = self._memory
+            now = self._clock.now()
+            if memory is None or memory.token != mark:  # an answer to a token that is no longer used
+                memory = _Memory(mark, since=self._clock.monotonic())
+            if status == HTTPStatus.UNAUTHORIZED:
+                self._reject(memory)
+                return None
+            window = memory.windows.setdefault(self._resource(resource, headers), _Window())
+            budget = limits.read_budget(headers, now=now)
+            if budget is not None:
+                self._note(window, budget)
+            if not limits.is_limited(status, headers, message):
+                window.strikes = 0
+                return None
+            wait = limits.limited_wait(headers, now=now, strikes=window.strikes)
+            until = self._pause(memory, window, wait, resource)
+            return RateLimited(
+                f"GitHub's rate limit ({resource}, {status}): asked again after {self._at(until):%H:%M:%S} UTC",
+                until=self._at(until),
+            )
+
+    def snapshot(self) -> dict[str, Any]:
+        """What status shows: ``paused_until`` and, per resource, limit, remaining, ``reset_at``, ``paused_until``."""
+        with self._lock:
+            memory = self._memory
+            now = self._clock.monotonic()
+            if memory is None:
+                return {"paused_until": None, "resources": {}}
+            windows = memory.windows.items()
+            pauses = [memory.paused_until, *(window.paused_until for _, window in windows)]
+            return {
+                "paused_until": self._future(max(pauses), now),
+                "resources": {
+                    name: self._shown(window, now) for name, window in windows if window.limit or window.paused_until
+                },
+            }
+
+    def _check_reserve(self, resource: str, window: _Window, now: float) -> None:
+        if window.limit is None or window.remaining is None or window.reset_at is None or window.reset_at <= now:
+            return  # unknown, or a new window has begun
+        if limits.within_reserve(limits.Budget(window.limit, window.remaining, None)):
+            raise RateLimited(
+                f"polling leaves the last fifth of GitHub's {resource} budget to webhooks: {window.remaining} of "
+                f"{window.limit} requests remain until {self._at(window.reset_at):%H:%M:%S} UTC",
+                until=self._at(window.reset_at),
+            )
+
+    def _reject(self, memory: _Memory) -> None:
+        now = self._clock.monotonic()
+        fresh = now - memory.since < FRESH_SECONDS
+        memory.rejected_until = now + (FRESH_REJECTED_SECONDS if fresh else REJECTED_SECONDS)
+
+    def _note(self, window: _Window, budget: limits.Budget) -> None:
+        now = self._clock.monotonic()
+        window.limit, window.remaining = budget.limit, budget.remaining
+        window.reset_at = None if budget.reset_seconds is None else now + budget.reset_seconds
+        wait = limits.exhausted_wait(budget)
+        if wait is not None:
+            window.paused_until = max(window.paused_until, now + wait.seconds)
+
+    def _pause(self, memory: _Memory, window: _Window, wait: limits.Wait, resource: str) -> float:
+        seconds = wait.seconds
+        if not wait.explicit:
+            window.strikes += 1
+            seconds = min(seconds * (1 + self._jitter() / 10), limits.MAX_WAIT_SECONDS)
+        until = self._clock.monotonic() + seconds
+        window.paused_until = max(window.paused_until, until)
+        if wait.everything and resource != DOWNLOADS:
+            memory.paused_until = max(memory.paused_until, until)
+        return until
+
+    @staticmethod
+    def _resource(resource: str, headers: Mapping[str, str]) -> str:
+        named = headers.get("x-ratelimit-resource", resource)
+        return named if resource != DOWNLOADS and named in {CORE, GRAPHQL} else resource
+
+    def _at(self, monotonic: float) -> datetime:
+        return self._clock.now() + timedelta(seconds=monotonic - self._clock.monotonic())
+
+    def _future(self, monotonic: float, now: float) -> datetime | None:
+        return self._at(monotonic) if monotonic > now else None
+
+    def _shown(self, window: _Window, now: float) -> dict[str, Any]:
+        current = window.reset_at is None or window.reset_at > now
+        return {
+            "limit": window.limit,
+            "remaining": window.remaining if current else window.limit,
+            "reset_at": None if window.reset_at is None else self._future(window.reset_at, now),
+            "paused_until": self._future(window.paused_until, now),
+        }

@@ -1,0 +1,352 @@
+"""The only place that builds, starts, reloads and drains the parts.
+
+Start: store, writer, workers, scheduler, listeners, READY. Stop: listeners, scheduler, workers (finish
+or hand back the lease), writer, store. Signal handlers only set a flag for the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from daemon import __version__, logs, overview, systemd
+from daemon.clock import Clock
+from daemon.config import Config, SyncSettings, diff_needing_restart
+from daemon.core import Core, client_settings
+from daemon.errors import ConfigError, HeadwaterError, StoreUnavailable
+from daemon.logs import get_logger
+from daemon.metrics import Metrics
+from daemon.model import (
+    Claim,
+    PollTarget,
+    RepositoryRecord,
+    RunResult,
+    Trigger,
+)
+from daemon.sync.workers import Workers
+from daemon.triggers.intake import TrackingView
+from daemon.triggers.poller import Poller, poll_safely
+from daemon.triggers.schedule import promised_seconds, tick_seconds
+from daemon.triggers.scheduler import ClockWatch, Scheduler
+from daemon.triggers.writer import DeliveryWriter
+from daemon.web.admin import AdminDeps, make_admin_app
+from daemon.web.listeners import Listener, listen
+from daemon.web.public import PublicDeps, make_public_app
+
+log = get_logger()
+
+READ_THREADS = 8
+SWEEP_SECONDS = 600.0
+CHECKPOINT_SECONDS = 2.0
+WATCH_SECONDS = 1.0
+POLLER_STUCK_SECONDS = 900.0
+
+
+class Service:
+    """The daemon: a core, its workers, its scheduler and its two listeners.
+
+    ``load`` reads the configuration again (for SIGHUP) and raises ConfigError.
+    """
+
+    def __init__(
+        self, config: Config, *, load: Callable[[], Config], environ: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
+        self.config = config
+        self._load = load
+        self._environ = environ
+        self._clock = clock or Clock()
+        self._metrics = Metrics()
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._listeners: list[Listener] = []
+        self._started_at = self._clock.now()
+        self._last_tick = self._clock.monotonic()
+        self._clock_watch = ClockWatch()
+        self._reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+        self._core: Core
+        self._writer: DeliveryWriter
+        self._workers: Workers
+        self._poller: Poller
+        self._scheduler: Scheduler
+
+    # -- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until TERM or INT. Raises HeadwaterError or OSError when it cannot start."""
+        self._watch_signals()
+        try:
+            self._start_inside()
+            await self._start_listeners()
+            self._say_ready()
+            await self._serve()
+        finally:
+            systemd.notify("STOPPING=1", environ=self._environ)
+            await self._shut_down()
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    def _start_inside(self) -> None:
+        self._warn()
+        self._core = core = Core(self.config, clock=self._clock, metrics=self._metrics)
+        recovered = core.jobs.recover(now=self._clock.now())
+        core.repositories.everything_due(now=self._clock.now())
+        if recovered:
+            log.info("queue.recovered", jobs=recovered)
+        self._workers = Workers(
+            core.jobs,
+            core.routine,
+            clock=self._clock,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            settings=self._worker_settings,
+            on_run=self._after_run,
+        )
+        self._writer = DeliveryWriter(core.history, clock=self._clock, on_stored=self._workers.wake)
+        self._poller = Poller(
+            core.database,
+            core.repositories,
+            core.jobs,
+            core.client,
+            clock=self._clock,
+            settings=lambda: self.config.polling,
+            rules_digest=self._rules_digest,
+            on_found=self._workers.wake,
+            on_missed=self._metrics.missed_webhooks.inc,
+            on_identity=core.refresh,
+        )
+        self._writer.start()
+        self._workers.start()
+        self._start_scheduler()
+
+    def _start_scheduler(self) -> None:
+        self._scheduler = Scheduler()
+        self._schedule_polls()
+        self._scheduler.every("sweep", SWEEP_SECONDS, self._sweep)
+        self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
+        self._scheduler.every("watch", WATCH_SECONDS, self._watch)
+        self._scheduler.start()
+
+    def _schedule_polls(self) -> None:
+        self._scheduler.every("poll", tick_seconds(self.config.polling), self._poll, at_once=True)
+
+    async def _start_listeners(self) -> None:
+        inherited = systemd.listen_fds(environ=self._environ, pid=os.getpid())
+        public = make_public_app(self._public_deps())
+        admin = make_admin_app(self._admin_deps())
+        self._listeners.append(listen(public, self.config.webhook.listen, inherited=inherited.get("webhook")))
+        self._listeners.append(listen(admin, self.config.admin.listen, inherited=inherited.get("admin")))
+        webhook, admin_url = (listener.url for listener in self._listeners)
+        self._core.database.lock_note(webhook_url=webhook, admin_url=admin_url, webhook_path=self.config.webhook.path)
+        log.info("daemon.listening", webhook=webhook + self.config.webhook.path, admin=admin_url)
+
+    def _say_ready(self) -> None:
+        log.info("daemon.ready", version=__version__, repositories=len(self._core.tracked))
+        systemd.notify(f"READY=1\nSTATUS=keeping {len(self._core.tracked)} repositories", environ=self._environ)
+
+    async def _serve(self) -> None:
+        beat = systemd.watchdog_seconds(environ=self._environ, pid=os.getpid())
+        watchdog = asyncio.create_task(self._feed_watchdog(beat / 3)) if beat else None
+        while not self._stop.is_set():
+            waits = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if self._reload.is_set() and not self._stop.is_set():
+                self._reload.clear()
+                await asyncio.get_running_loop().run_in_executor(None, self.reload)
+        if watchdog:
+            watchdog.cancel()
+
+    async def _feed_watchdog(self, seconds: float) -> None:
+        """Beat only while a round trip through this loop, the writer and the workers succeeds."""
+        while True:
+            try:
+                await asyncio.wait_for(asyncio.wrap_future(self._writer.ping()), seconds)
+                alive = self._workers.alive()
+            except (TimeoutError, HeadwaterError):
+                alive = False
+            if alive:
+                systemd.notify("WATCHDOG=1", environ=self._environ)
+            await asyncio.sleep(seconds)
+
+    async def _shut_down(self) -> None:
+        timeout = self.config.server.shutdown_timeout_seconds
+        deadline = self._clock.monotonic() + timeout
+        log.info("daemon.stopping", timeout_seconds=timeout)
+        for listener in self._listeners:
+            await listener.stop(min(5.0, timeout))
+        await asyncio.get_running_loop().run_in_executor(None, self._stop_inside, deadline)
+        log.info("daemon.stopped")
+
+    def _stop_inside(self, deadline: float) -> None:
+        if hasattr(self, "_scheduler"):
+            self._poller.stop()
+            self._scheduler.stop()
+            self._workers.stop(max(0.5, deadline - self._clock.monotonic() - 1.0))
+            self._writer.stop(max(0.5, deadline - self._clock.monotonic()))
+        if hasattr(self, "_core"):
+            self._core.close()
+
+    # -- reload -----------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read the configuration again: all of it applies or none of it."""
+        systemd.notify(systemd.reloading(), environ=self._environ)
+        try:
+            new = self._load()
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("config.refused", problem=str(problem))
+            log.error("config.kept", reason="the new configuration is invalid; the old one stays in force")
+        else:
+            self._apply(new)
+        self._say_reloaded()
+
+    def _say_reloaded(self) -> None:
+        systemd.notify(f"READY=1\nSTATUS=keeping {len(self._core.tracked)} repositories", environ=self._environ)
+
+    def _apply(self, new: Config) -> None:
+        for key in diff_needing_restart(self.config, new):
+            log.warning("config.needs_restart", key=key)
+        self.config = self._core.config = new
+        logs.configure(new.log.level, new.log.format, secrets=lambda: self.config.secret_values())
+        self._warn()
+        self._core.client.reconfigure(client_settings(new))
+        self._poller.forget_graphql_outage()
+        self._core.track()
+        self._core.repositories.everything_due(now=self._clock.now())
+        self._schedule_polls()
+        self._workers.resize()
+        self._workers.wake()
+        log.info("config.applied", repositories=len(self._core.tracked))
+
+    def _warn(self) -> None:
+        for sentence in self.config.unsupported():
+            log.warning("config.not_supported_yet", reason=sentence)
+        if not self.config.webhook.secrets():
+            log.warning("webhook.development_mode", reason="no webhook.secret: signatures are not verified")
+        if not self.config.github.configured:
+            log.warning("github.not_configured", reason="no github.token and github.anonymous is false: nothing syncs")
+
+    # -- scheduled calls --------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        if self.config.polling.enabled and self.config.github.configured:
+            poll_safely(self._poller)
+        self._last_tick = self._clock.monotonic()
+
+    def _sweep(self) -> None:
+        now = self._clock.now()
+        try:
+            retention = self.config.storage.delivery_retention_seconds
+            rows = self._core.history.sweep(now=now, delivery_retention_seconds=retention)
+            rows += self._core.snapshots.sweep(now=now)
+        except StoreUnavailable as error:
+            log.warning("store.sweep_failed", error=str(error))
+            return
+        log.debug("store.swept", rows=rows)
+
+    def _checkpoint(self) -> None:
+        try:
+            self._core.database.checkpoint()
+        except StoreUnavailable as error:
+            log.warning("store.checkpoint_failed", error=str(error))
+
+    def _watch(self) -> None:
+        """Once a second: a wall clock that jumped wakes the scheduler, a worker that died is replaced."""
+        if jump := self._clock_watch.jumped():
+            log.warning("clock.jumped", seconds=round(jump.total_seconds(), 1))
+            self._scheduler.run_all_now()
+        if not self._workers.alive():
+            log.error("worker.died")
+            self._workers.resize()
+
+    # -- what the parts ask of the daemon ---------------------------------------------------------
+
+    def _worker_settings(self) -> SyncSettings:
+        return self.config.sync
+
+    def _rules_digest(self, target: PollTarget) -> str:
+        return self._core.rules_of(target.query.repository).digest
+
+    def _after_run(self, claim: Claim, result: RunResult) -> None:
+        self._metrics.run_finished(claim, result)
+        if not claim.branch or claim.repository.github_id is None:
+            self._core.refresh()  # the run has learnt the default branch: intake must know it
+
+    def _tracking(self) -> TrackingView:
+        return TrackingView(self._core.tracked)
+
+    def _public_deps(self) -> PublicDeps:
+        return PublicDeps(
+            secrets=lambda: self.config.webhook.secrets(),
+            path=self.config.webhook.path,
+            max_body_bytes=lambda: self.config.webhook.max_body_bytes,
+            tracking=self._tracking,
+            configured=lambda: self.config.github.configured,
+            submit=self._writer.submit,
+            now=self._clock.now,
+            metrics=self._metrics,
+            executor=self._reads,
+        )
+
+    def _admin_deps(self) -> AdminDeps:
+        core = self._core
+        return AdminDeps(
+            database=core.database,
+            token=lambda: self.config.admin.token(),
+            allowed_hosts=lambda: self.config.admin.allowed_hosts,
+            repositories=core.repositories,
+            jobs=core.jobs,
+            snapshots=core.snapshots,
+            history=core.history,
+            executor=self._reads,
+            promise=self._promise,
+            ready=self._not_ready,
+            status=self._status,
+            want=self._want,
+            configured=lambda: self.config.github.configured,
+            metrics=self._render_metrics,
+            now=self._clock.now,
+        )
+
+    def _want(self, branch_ids: list[int], trigger: Trigger) -> None:
+        self._core.jobs.want(branch_ids, trigger, now=self._clock.now())
+        self._workers.wake()
+
+    def _promise(self, repository: RepositoryRecord) -> float:
+        return promised_seconds(repository.webhook, self.config.polling)
+
+    def _not_ready(self) -> list[str]:
+        """Why the daemon is not ready; empty when it can store and its parts live."""
+        reasons = []
+        if not self._writer.alive():
+            reasons.append("the delivery writer has died")
+        if not self._workers.alive():
+            reasons.append("a worker has died")
+        if not self._scheduler.alive() or self._clock.monotonic() - self._last_tick > POLLER_STUCK_SECONDS:
+            reasons.append("the scheduler does not run")
+        try:
+            self._core.database.check()
+        except HeadwaterError as error:
+            reasons.append(f"the store cannot be written: {error}")
+        return reasons
+
+    def _status(self) -> dict[str, object]:
+        return overview.status(
+            self._core,
+            started_at=self._started_at,
+            now=self._clock.now(),
+            webhook_secrets=len(self.config.webhook.secrets()),
+        )
+
+    def _render_metrics(self) -> bytes:
+        overview.measure(self._core, self._metrics, now=self._clock.now())
+        return self._metrics.render()

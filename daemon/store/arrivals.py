@@ -1,0 +1,144 @@
+"""Deliveries on their way in: the hot path, one statement a delivery. Inside ``write``.
+
+What belongs to a branch (its wish, the webhook health) is read once a transaction, changed in memory by each delivery
+and written once by ``flush``: a thousand pushes to one branch cost a thousand inserts and one update.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon.model import Delivery, DeliveryStatus, Trigger, WebhookHealth
+from daemon.store import branches, wishes
+from daemon.store.database import Database
+from daemon.store.fields import instant_text, optional_plain, plain
+from daemon.store.wishes import Wish
+
+# A delivery stored as ignored or skipped asked for nothing; the same one accepted later does.
+_INSERT = """
+    INSERT INTO delivery (guid, body_digest, event, action, repository, ref, "before", "after", received_at, status,
+                          reason, repository_id, branch_id, generation)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (guid, body_digest) DO UPDATE SET attempts = delivery.attempts + 1
+    RETURNING id, status, attempts
+"""
+_REVISE = """
+    UPDATE delivery SET status = 'accepted', reason = NULL, repository = ?, ref = ?, "before" = ?, "after" = ?,
+                        repository_id = ?, branch_id = ?, generation = ?
+    WHERE id = ?
+"""
+_FACTS = """
+    SELECT branch.remote_sha, repository.webhook, repository.suspect_sha
+    FROM branch JOIN repository ON repository.id = branch.repository_id WHERE branch.id = ?
+"""
+_HEALTHY = "UPDATE repository SET webhook = ? WHERE id = ?"
+_ANNOUNCED = """
+    UPDATE repository SET suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL WHERE id = ? AND suspect_sha = ?
+"""
+
+
+@dataclass(slots=True)
+class _Target:
+    """A branch that deliveries of this transaction are for."""
+
+    wish: Wish
+    repository_id: int
+    remote_sha: str | None
+    webhook: str
+    suspect_sha: str | None
+    healthy: bool = False
+    announced: bool = False
+
+    def announce(self, after: str | None) -> None:
+        """A delivery is known to arrive when it announces a head before a poll saw it, or soon after."""
+        found = after is not None and after == self.suspect_sha
+        self.announced = self.announced or found
+        self.healthy = self.healthy or found or after != self.remote_sha
+
+
+class Arrivals:
+    """The deliveries of one transaction."""
+
+    def __init__(self, db: Database, now: datetime) -> None:
+        self._db = db
+        self._now = now
+        self._targets: dict[tuple[int, str], _Target] = {}
+        self._looks: set[int] = set()
+
+    def store(self, delivery: Delivery) -> DeliveryStatus:
+        """Store one delivery; what became of it, were the transaction committed."""
+        accepted = delivery.status is DeliveryStatus.ACCEPTED
+        target = self._target(delivery) if accepted else None
+        row = _row(delivery, target)
+        ((id_, status, attempts),) = self._db.execute(_INSERT, row).fetchall()
+        if attempts > 1 and (status == DeliveryStatus.ACCEPTED or not accepted):
+            return _repeated(status, delivery.status)
+        if attempts > 1 and target is not None:
+            self._db.execute(_REVISE, (*row[4:8], *row[11:], id_))
+        if target is not None:
+            target.wish.ask(Trigger.WEBHOOK, self._now)
+            target.announce(delivery.after)
+        if delivery.hint_repository_id is not None:
+            self._looks.add(delivery.hint_repository_id)
+        return delivery.status
+
+    def flush(self) -> None:
+        """Write what the deliveries changed besides themselves."""
+        for target in self._targets.values():
+            wishes.save(self._db, target.wish)
+            if target.healthy and target.webhook != WebhookHealth.HEALTHY:
+                self._db.execute(_HEALTHY, (WebhookHealth.HEALTHY.value, target.repository_id))
+            if target.announced:
+                self._db.execute(_ANNOUNCED, (target.repository_id, target.suspect_sha))
+        at = instant_text(self._now)
+        self._db.executemany(
+            "UPDATE repository SET next_poll_at = ? WHERE id = ?", [(at, id_) for id_ in sorted(self._looks)]
+        )
+
+    def _target(self, delivery: Delivery) -> _Target:
+        if delivery.repository_id is None:
+            raise ValueError(f"delivery {delivery.guid} is accepted for no repository")
+        key = (delivery.repository_id, delivery.branch or "")
+        if key not in self._targets:
+            branch_id = self._branch_id(*key)
+            same = (known for known in self._targets.values() if known.wish.branch_id == branch_id)
+            self._targets[key] = next(same, None) or self._load(delivery.repository_id, branch_id)
+        return self._targets[key]
+
+    def _load(self, repository_id: int, branch_id: int) -> _Target:
+        remote_sha, webhook, suspect_sha = self._db.execute(_FACTS, (branch_id,)).fetchone()
+        wish = wishes.load(self._db, branch_id, self._now)
+        return _Target(wish, repository_id, remote_sha, webhook, suspect_sha)
+
+    def _branch_id(self, repository_id: int, name: str) -> int:
+        """The branch a push is for: while the default branch is unknown, any push may be for it."""
+        row = self._db.execute(
+            "SELECT default_branch, patterns FROM repository WHERE id = ?", (repository_id,)
+        ).fetchone()
+        if row is None:
+            raise LookupError(f"there is no repository {repository_id}")
+        if name and (row[0] is not None or json.loads(row[1])):
+            return branches.ensure(self._db, repository_id, name)
+        default = branches.default_id(self._db, repository_id)
+        return (
+            branches.settle_default(self._db, repository_id, row[0] or "", now=self._now)
+            if default is None
+            else default
+        )
+
+
+def _row(delivery: Delivery, target: _Target | None) -> tuple[object, ...]:
+    """The parameters of ``_INSERT``; the generation is the one that asking will give."""
+    key = (optional_plain(delivery.guid), delivery.body_digest, plain(delivery.event), optional_plain(delivery.action))
+    push = (delivery.repository, delivery.ref, delivery.before, delivery.after)
+    outcome = (instant_text(delivery.received_at), delivery.status.value, optional_plain(delivery.reason))
+    branch = (target.wish.branch_id, target.wish.wanted + 1) if target else (None, None)
+    return (*key, *map(optional_plain, push), *outcome, delivery.repository_id, *branch)
+
+
+def _repeated(stored: str, given: DeliveryStatus) -> DeliveryStatus:
+    """An event that is ignored again is answered as it was; whatever asked for something is a duplicate."""
+    ignored = stored == given == DeliveryStatus.IGNORED
+    return given if ignored else DeliveryStatus.DUPLICATE

@@ -1,0 +1,213 @@
+"""The tables as they are now, for queries; how they came to be is in ``migrations``.
+
+The models belong to no database: every query is executed on the one that is passed to it.
+A table named like a value of ``daemon.model`` holds exactly that value.
+"""
+
+from __future__ import annotations
+
+from peewee import (
+    AutoField,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    CompositeKey,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+from daemon.store.fields import InstantField, JsonField
+
+CURRENT = 9223372036854775807  # ``entry.until`` of an entry that no later snapshot replaced
+
+
+class Table(Model):
+    """Base: tables are named exactly as they are declared."""
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        legacy_table_names = False
+
+
+class Repository(Table):
+    """One repository, tracked or formerly tracked, and when to ask GitHub about it next."""
+
+    id = AutoField()
+    github_id = BigIntegerField(null=True, unique=True)
+    owner = TextField()
+    name = TextField()
+    full_name = TextField(unique=True)  # lower-case key of the current name
+    configured_as = TextField(null=True, index=True)  # lower-case key in the configuration: survives a rename
+    patterns = JsonField(default=list)  # branch names and globs; empty: the default branch
+    default_branch = TextField(null=True)
+    archived = BooleanField(default=False)
+    private = BooleanField(default=False)
+    state = TextField(default="unknown")
+    tracked = BooleanField(default=True)
+    webhook = TextField(default="unknown")
+    missed_webhooks = IntegerField(default=0)
+    last_error = TextField(null=True)
+    polled_at = InstantField(null=True)  # start of the last poll that succeeded
+    next_poll_at = InstantField(null=True)
+    poll_failures = IntegerField(default=0)
+    suspect_sha = TextField(null=True)  # a head that a poll found and no delivery announced yet
+    suspect_branch = TextField(null=True)
+    suspect_at = InstantField(null=True)
+
+
+class Branch(Table):
+    """One branch: what is stored of it and what GitHub last said."""
+
+    id = AutoField()
+    repository = ForeignKeyField(Repository, column_name="repository_id")
+    name = TextField()  # "" is the default branch while its name is unknown
+    is_default = BooleanField(default=False)
+    tracked = BooleanField(default=True)
+    head_sha = TextField(null=True)
+    tree_sha = TextField(null=True)
+    remote_sha = TextField(null=True)
+    remote_read_at = InstantField(null=True)
+    confirmed_at = InstantField(null=True)
+    synced_at = InstantField(null=True)
+    snapshot = IntegerField(default=0)
+    oldest_snapshot = IntegerField(default=0)  # entries of older snapshots were swept
+    rules_digest = TextField(null=True)
+    tree_verified = BooleanField(null=True)
+    tree_error = TextField(null=True)
+    last_error = TextField(null=True)
+    last_trigger = TextField(null=True)
+    gone = BooleanField(default=False)
+    empty = BooleanField(default=False)
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        indexes = ((("repository", "name"), True),)
+
+
+class Entry(Table):
+    """One entry of the snapshots ``since`` <= N < ``until`` of a branch."""
+
+    branch_id = IntegerField()
+    path = BlobField()
+    path_text = TextField()
+    mode = TextField()
+    sha = TextField()
+    size = BigIntegerField(null=True)
+    stored = BooleanField()
+    since = IntegerField()
+    until = BigIntegerField(default=CURRENT)
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        primary_key = CompositeKey("branch_id", "path", "since")
+        without_rowid = True
+
+
+class Blob(Table):
+    """Content by git object id; written before the snapshot that shows it."""
+
+    sha = TextField(primary_key=True)
+    size = BigIntegerField()
+    stored_at = InstantField()
+    content = BlobField()  # last, so that the columns before it are read without touching it
+
+
+class Commit(Table):
+    """The commits of a branch; a higher ``position`` is newer."""
+
+    branch_id = IntegerField()
+    position = IntegerField()
+    sha = TextField()
+    tree_sha = TextField()
+    parents = JsonField()
+    author_name = TextField()
+    author_email = TextField()
+    authored_at = TextField()
+    committed_at = TextField()
+    message = TextField()
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        primary_key = CompositeKey("branch_id", "position")
+
+
+class Delivery(Table):
+    """Every verified delivery; a repeated one only raises ``attempts``."""
+
+    id = AutoField()
+    guid = TextField(null=True)
+    body_digest = TextField()
+    event = TextField()
+    action = TextField(null=True)
+    repository = TextField(null=True)
+    ref = TextField(null=True)
+    before = TextField(null=True)
+    after = TextField(null=True)
+    received_at = InstantField()
+    status = TextField()
+    reason = TextField(null=True)
+    repository_id = IntegerField(null=True)
+    branch_id = IntegerField(null=True)
+    generation = BigIntegerField(null=True)
+    run_id = IntegerField(null=True)
+    attempts = IntegerField(default=1)
+    acted = BooleanField(default=False)
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        indexes = ((("guid", "body_digest"), True),)
+
+
+class Job(Table):
+    """The one durable wish for a sync of a branch."""
+
+    id = AutoField()
+    branch = ForeignKeyField(Branch, column_name="branch_id", unique=True)
+    wanted_generation = BigIntegerField(default=0)
+    done_generation = BigIntegerField(default=0)
+    claimed_generation = BigIntegerField(default=0)
+    priority = IntegerField(default=1)  # 0: webhook or manual, 1: the rest
+    triggers = JsonField(default=list)  # [generation, trigger, when it came] of what is not served yet
+    wanted_at = InstantField(null=True)
+    run_after = InstantField(null=True)
+    attempts = IntegerField(default=0)
+    parked = BooleanField(default=False)
+    lease_owner = TextField(null=True)
+    lease_until = InstantField(null=True)
+    token = BigIntegerField(default=0)
+    last_error = TextField(null=True)
+    sighting = JsonField(null=True)
+
+
+class Run(Table):
+    """One execution of a job that reached an end."""
+
+    id = AutoField()
+    repository = ForeignKeyField(Repository, column_name="repository_id")
+    branch = ForeignKeyField(Branch, column_name="branch_id")
+    trigger = TextField()
+    triggers = JsonField()
+    outcome = TextField()
+    before = TextField(null=True)
+    after = TextField(null=True)
+    started_at = InstantField()
+    finished_at = InstantField()
+    added = IntegerField(default=0)
+    modified = IntegerField(default=0)
+    removed = IntegerField(default=0)
+    entity_errors = IntegerField(default=0)
+    requests = IntegerField(default=0)
+    attempt = IntegerField(default=1)
+    error = TextField(null=True)
+    snapshot = IntegerField(null=True)  # the snapshot it made, if it made one
+
+
+class Outbox(Table):
+    """What changed, per branch in order, written in the transaction that changed it."""
+
+    id = AutoField()
+    type = TextField()
+    branch_id = IntegerField()
+    before = TextField(null=True)
+    after = TextField()
+    added = JsonField()
+    modified = JsonField()
+    removed = JsonField()
+    created_at = InstantField()

@@ -1,0 +1,154 @@
+"""Rows of repositories and branches as the frozen values that leave the store. Inside ``read`` or ``write``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from peewee import SQL
+
+from daemon.model import (
+    BranchFacts,
+    BranchRecord,
+    HeadsQuery,
+    PollTarget,
+    RemoteRepository,
+    RepositoryRecord,
+    RepositoryRef,
+    RepositoryState,
+    WebhookHealth,
+)
+from daemon.store import models as tables
+from daemon.store.database import Database
+
+_JOB_STATE = SQL(
+    "CASE WHEN lease_owner IS NOT NULL THEN 'running' WHEN parked THEN 'failed'"
+    " WHEN wanted_generation > done_generation THEN 'pending' ELSE 'idle' END"
+)
+
+
+def facts(db: Database, branch_id: int) -> BranchFacts:
+    """What is stored of a branch. Raises LookupError."""
+    found = _facts(db, tables.Branch.id == branch_id)
+    if not found:
+        raise LookupError(f"there is no branch {branch_id}")
+    return found[0]
+
+
+def tracked_facts(db: Database, repository_ids: Sequence[int]) -> list[BranchFacts]:
+    """The tracked branches of some repositories, by name."""
+    table = tables.Branch
+    return _facts(db, table.tracked & table.repository.in_(list(repository_ids))) if repository_ids else []
+
+
+def _facts(db: Database, condition: Any) -> list[BranchFacts]:
+    table = tables.Branch
+    query = table.select().where(condition).order_by(table.repository, table.name).namedtuples()
+    return [_branch_facts(row) for row in db.run(query)]
+
+
+def _branch_facts(row: Any) -> BranchFacts:
+    return BranchFacts(
+        id=row.id,
+        repository_id=row.repository,
+        name=row.name,
+        head_sha=row.head_sha,
+        tree_sha=row.tree_sha,
+        remote_sha=row.remote_sha,
+        remote_read_at=row.remote_read_at,
+        snapshot=row.snapshot,
+        rules_digest=row.rules_digest,
+        tree_verified=row.tree_verified,
+        gone=row.gone,
+        empty=row.empty,
+    )
+
+
+def poll_target(row: Any, branches: Sequence[BranchFacts]) -> PollTarget:
+    """What the poller needs of a repository's row and its tracked branches."""
+    query = HeadsQuery(
+        repository=RepositoryRef(row.owner, row.name, row.github_id),
+        branches=tuple(branch.name for branch in branches if branch.name),
+        known=tuple((branch.name, branch.head_sha) for branch in branches if branch.name and branch.head_sha),
+    )
+    return PollTarget(
+        repository_id=row.id,
+        query=query,
+        health=WebhookHealth(row.webhook),
+        failures=row.poll_failures,
+        patterns=tuple(row.patterns),
+        branches=tuple(branches),
+        known=_remote(row),
+    )
+
+
+def _remote(row: Any) -> RemoteRepository | None:
+    if row.github_id is None:
+        return None
+    return RemoteRepository(row.github_id, row.owner, row.name, row.default_branch, row.archived, row.private)
+
+
+def repositories(db: Database, condition: Any, limit: int) -> list[RepositoryRecord]:
+    """Tracked repositories by full name, with their tracked branches."""
+    table = tables.Repository
+    query = table.select().where(table.tracked & condition).order_by(table.full_name).limit(limit).namedtuples()
+    rows = list(db.run(query))
+    branches = _branches(db, [row.id for row in rows])
+    return [_repository(row, branches.get(row.id, [])) for row in rows]
+
+
+def _branches(db: Database, repository_ids: Sequence[int]) -> dict[int, list[Any]]:
+    branch, job = tables.Branch, tables.Job
+    query = (
+        branch.select(branch, _JOB_STATE.alias("job_state"), job.last_error.alias("job_error"))
+        .join(job, on=(job.branch == branch.id))
+        .where(branch.tracked & branch.repository.in_(list(repository_ids)))
+        .order_by(branch.repository, branch.name)
+        .namedtuples()
+    )
+    return {id_: list(rows) for id_, rows in groupby(db.run(query), key=attrgetter("repository"))}
+
+
+def _repository(row: Any, branches: Sequence[Any]) -> RepositoryRecord:
+    return RepositoryRecord(
+        id=row.id,
+        github_id=row.github_id,
+        owner=row.owner,
+        name=row.name,
+        default_branch=row.default_branch,
+        state=RepositoryState(row.state),
+        webhook=WebhookHealth(row.webhook),
+        missed_webhooks=row.missed_webhooks,
+        last_error=row.last_error or _error_before_its_name(branches),
+        next_poll_at=row.next_poll_at,
+        polled_at=row.polled_at,
+        branches=tuple(_branch(branch) for branch in branches if branch.name),
+        job_states=tuple(branch.job_state for branch in branches),
+    )
+
+
+def _error_before_its_name(branches: Sequence[Any]) -> str | None:
+    """What went wrong with the default branch while its name is unknown: there is no branch yet to tell it of."""
+    return next((row.last_error or row.job_error for row in branches if not row.name), None)
+
+
+def _branch(row: Any) -> BranchRecord:
+    return BranchRecord(
+        id=row.id,
+        name=row.name,
+        head_sha=row.head_sha,
+        tree_sha=row.tree_sha,
+        remote_sha=row.remote_sha,
+        synced_at=row.synced_at,
+        confirmed_at=row.confirmed_at,
+        tree_verified=row.tree_verified,
+        tree_error=row.tree_error,
+        last_error=row.last_error,
+        last_trigger=row.last_trigger,
+        gone=row.gone,
+        empty=row.empty,
+        job_state=row.job_state,
+        waiting_for=row.job_error if row.last_error is None else None,
+    )

@@ -1,0 +1,313 @@
+"""What is tracked, what GitHub last said of it, and when to ask again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from daemon.errors import RepositoryReplaced
+from daemon.model import (
+    BranchFacts,
+    PollTarget,
+    RemoteRepository,
+    RepositoryRecord,
+    RepositoryRef,
+    RepositoryState,
+    TrackedRepository,
+    WebhookHealth,
+)
+from daemon.store import branches, records
+from daemon.store import models as tables
+from daemon.store.database import Database
+from daemon.store.fields import instant_text, json_text, optional_plain
+
+_OUT_OF_REACH = (RepositoryState.UNKNOWN.value, RepositoryState.GONE.value, RepositoryState.BLOCKED.value)
+
+_CREATE = """
+    INSERT INTO repository (owner, name, full_name) VALUES (?, ?, ?)
+    ON CONFLICT (full_name) DO UPDATE SET tracked = TRUE
+    RETURNING id
+"""
+_TRACK = """
+    UPDATE repository SET tracked = TRUE, configured_as = ?, patterns = ?, next_poll_at = ? WHERE id = ?
+"""
+_IDENTIFY = """
+    UPDATE repository SET github_id = ?, owner = ?, name = ?, full_name = ?, default_branch = ?, archived = ?,
+                          private = ?, state = ?, last_error = NULL
+    WHERE id = ?
+"""
+_CONFIRM = """
+    UPDATE branch SET confirmed_at = ?, gone = FALSE, empty = FALSE, last_error = NULL WHERE id = ? AND head_sha = ?
+"""
+_MARK = """
+    UPDATE branch SET gone = ?, empty = ?, confirmed_at = ?, last_error = coalesce(?, last_error) WHERE id = ?
+"""
+_SUSPECT = """
+    UPDATE repository SET suspect_sha = ?, suspect_branch = ?, suspect_at = ?
+    WHERE id = ? AND suspect_sha IS NULL AND NOT EXISTS (
+        SELECT 1 FROM delivery JOIN branch ON branch.id = delivery.branch_id
+        WHERE branch.repository_id = repository.id AND branch.name = ? AND delivery."after" = ?
+          AND delivery.status = 'accepted')
+"""
+_MISSED = """
+    UPDATE repository SET missed_webhooks = missed_webhooks + 1, webhook = ?,
+                          suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL
+    WHERE suspect_at <= ?
+"""
+
+
+class Rule(Protocol):
+    """What of a configured repository the store needs: the branches are names or globs."""
+
+    @property
+    def owner(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def branches(self) -> tuple[str, ...]: ...
+
+
+class Repositories:
+    """Repositories and their branches, but for what is in them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # -- what is tracked --------------------------------------------------------------------------
+
+    def track(self, rules: Iterable[Rule], *, now: datetime) -> None:
+        """Bring what is tracked in line with the configuration; all of it is due at once.
+
+        What is no longer tracked keeps its rows. A repository is found by the name it is configured under, also when
+        GitHub calls it by another now.
+        """
+        with self._db.write():
+            kept = [self._track(rule, now) for rule in rules]
+            every = [row[0] for row in self._db.execute("SELECT id FROM repository WHERE tracked")]
+            self._db.executemany(
+                "UPDATE repository SET tracked = FALSE, configured_as = NULL WHERE id = ?",
+                [(repository_id,) for repository_id in every if repository_id not in kept],
+            )
+
+    def _track(self, rule: Rule, now: datetime) -> int:
+        key = f"{rule.owner}/{rule.name}".lower()
+        row = self._db.execute("SELECT id FROM repository WHERE configured_as = ?", (key,)).fetchone()
+        if row is None:
+            row = self._db.execute(_CREATE, (rule.owner, rule.name, key)).fetchall()[0]
+        repository_id = int(row[0])
+        self._db.execute(_TRACK, (key, json_text(list(rule.branches)), instant_text(now), repository_id))
+        if rule.branches:
+            branches.track_patterns(self._db, repository_id, rule.branches)
+        else:
+            branches.track_default(self._db, repository_id, now=now)
+        return repository_id
+
+    def tracked(self) -> tuple[TrackedRepository, ...]:
+        """Every tracked repository, by name."""
+        table = tables.Repository
+        with self._db.read():
+            rows = self._db.run(table.select().where(table.tracked).order_by(table.full_name).namedtuples())
+            return tuple(_tracked(row) for row in rows)
+
+    def by_name(self, owner: str, name: str) -> int | None:
+        """The repository of that name, in any case, or configured under it (an old name); None when there is none."""
+        key = f"{owner}/{name}".lower()
+        with self._db.read():
+            row = self._db.execute(
+                "SELECT id FROM repository WHERE full_name = ? OR configured_as = ? ORDER BY full_name <> ? LIMIT 1",
+                (key, key, key),
+            ).fetchone()
+        return None if row is None else int(row[0])
+
+    def ref(self, repository_id: int) -> RepositoryRef:
+        """How to address it. Raises LookupError."""
+        with self._db.read():
+            row = self._db.execute(
+                "SELECT owner, name, github_id FROM repository WHERE id = ?", (repository_id,)
+            ).fetchone()
+        if row is None:
+            raise LookupError(f"there is no repository {repository_id}")
+        return RepositoryRef(*row)
+
+    def ensure_branch(self, repository_id: int, name: str) -> int:
+        """The branch of that name, tracked, made when it is new."""
+        with self._db.write():
+            return branches.ensure(self._db, repository_id, name)
+
+    def branches(self, repository_id: int) -> list[BranchFacts]:
+        """The tracked branches, by name."""
+        with self._db.read():
+            return records.tracked_facts(self._db, [repository_id])
+
+    # -- who it is --------------------------------------------------------------------------------
+
+    def identify(self, repository_id: int, remote: RemoteRepository, *, now: datetime) -> None:
+        """Take over what GitHub says a repository is: id, names, default branch.
+
+        Raises RepositoryReplaced, having written nothing, when it is not the repository it was, or when another
+        tracked one has its id or name.
+        """
+        key = f"{remote.owner}/{remote.name}".lower()
+        with self._db.write():
+            self._refuse_another(repository_id, remote)
+            self._refuse_taken(repository_id, remote, key)
+            self._give_way(repository_id, remote, key)
+            state = RepositoryState.EMPTY if remote.default_branch is None else RepositoryState.AVAILABLE
+            names = (remote.github_id, remote.owner, remote.name, key, remote.default_branch)
+            flags = (remote.archived, remote.private, state.value)
+            self._db.execute(_IDENTIFY, (*names, *flags, repository_id))
+            if remote.default_branch is not None:
+                branches.follow_default(self._db, repository_id, remote.default_branch, now=now)
+
+    def _refuse_another(self, repository_id: int, remote: RemoteRepository) -> None:
+        known = self.ref(repository_id)
+        if known.github_id not in (None, remote.github_id):
+            raise RepositoryReplaced(
+                f"{known.full_name} is another repository now (id {remote.github_id}, it was {known.github_id}); the "
+                "last good copy is kept. Remove it from the configuration and start once without it, to begin anew"
+            )
+
+    def _refuse_taken(self, repository_id: int, remote: RemoteRepository, key: str) -> None:
+        row = self._db.execute(
+            "SELECT owner, name FROM repository"
+            " WHERE id <> ? AND tracked AND (github_id = ? OR full_name = ?) ORDER BY id LIMIT 1",
+            (repository_id, remote.github_id, key),
+        ).fetchone()
+        if row is not None:
+            raise RepositoryReplaced(
+                f"{self.ref(repository_id).full_name} is {remote.owner}/{remote.name} on GitHub, which is tracked "
+                f"already as {row[0]}/{row[1]}; configure it once"
+            )
+
+    def _give_way(self, repository_id: int, remote: RemoteRepository, key: str) -> None:
+        """A row that is not tracked any more must not stand in the way of one that is. '#' is in no GitHub name."""
+        others = "id <> ? AND NOT tracked"
+        self._db.execute(
+            f"UPDATE repository SET github_id = NULL WHERE {others} AND github_id = ?",  # noqa: S608 - a constant
+            (repository_id, remote.github_id),
+        )
+        self._db.execute(
+            f"UPDATE repository SET full_name = full_name || '#' || id WHERE {others} AND full_name = ?",  # noqa: S608
+            (repository_id, key),
+        )
+
+    # -- when to ask ------------------------------------------------------------------------------
+
+    def due(self, *, now: datetime, limit: int) -> list[PollTarget]:
+        """The tracked repositories whose look is due, the one unseen for longest first.
+
+        One whose last look is ahead of ``now`` is due too: the clock jumped back, its schedule means nothing.
+        """
+        table = tables.Repository
+        due = table.next_poll_at.is_null() | (table.next_poll_at <= now) | (table.polled_at > now)
+        oldest = (table.polled_at.is_null().desc(), table.polled_at, table.id)
+        query = table.select().where(table.tracked & due).order_by(*oldest).limit(limit).namedtuples()
+        with self._db.read():
+            rows = list(self._db.run(query))
+            facts = records.tracked_facts(self._db, [row.id for row in rows])
+        return [records.poll_target(row, [fact for fact in facts if fact.repository_id == row.id]) for row in rows]
+
+    def schedule(self, repository_ids: Sequence[int], *, next_poll_at: datetime) -> None:
+        table = tables.Repository
+        with self._db.write():
+            self._db.run(table.update(next_poll_at=next_poll_at).where(table.id.in_(list(repository_ids))))
+
+    def everything_due(self, now: datetime) -> None:
+        """Look at all of them as soon as may be: after a start, a reload, an outage of ours."""
+        with self._db.write():
+            self._db.run(tables.Repository.update(next_poll_at=now))
+
+    def polled(self, repository_id: int, *, at: datetime, next_poll_at: datetime) -> None:
+        """A look succeeded; ``at`` is when it began."""
+        table = tables.Repository
+        with self._db.write():
+            self._update(repository_id, polled_at=at, next_poll_at=next_poll_at, poll_failures=0, last_error=None)
+            back = table.update(state=RepositoryState.AVAILABLE.value)
+            self._db.run(back.where((table.id == repository_id) & table.state.in_(_OUT_OF_REACH)))
+
+    def poll_failed(
+        self,
+        repository_id: int,
+        *,
+        error: str,
+        state: RepositoryState | None,
+        next_poll_at: datetime,
+        count: bool = True,
+    ) -> None:
+        """A look failed; ``state`` is what that says of the repository, ``count`` whether it is to blame."""
+        values: dict[str, Any] = {"last_error": optional_plain(error), "next_poll_at": next_poll_at}
+        if state is not None:
+            values["state"] = state.value
+        if count:
+            values["poll_failures"] = tables.Repository.poll_failures + 1
+        with self._db.write():
+            self._update(repository_id, **values)
+
+    def _update(self, repository_id: int, **values: Any) -> None:
+        table = tables.Repository
+        self._db.run(table.update(**values).where(table.id == repository_id))
+
+    # -- what was seen ----------------------------------------------------------------------------
+
+    def confirm(self, branch_id: int, *, head: str, at: datetime) -> None:
+        """GitHub was at ``head`` at that instant. Where that is what is stored, the branch is confirmed and well."""
+        with self._db.write():
+            self.saw(branch_id, head=head, at=at)
+            self._db.execute(_CONFIRM, (instant_text(at), branch_id, head))
+
+    def saw(self, branch_id: int, *, head: str | None, at: datetime) -> None:
+        """GitHub was at ``head`` (None: no such branch) at that instant; nothing is concluded from it."""
+        with self._db.write():
+            self._db.execute(
+                "UPDATE branch SET remote_sha = ?, remote_read_at = ? WHERE id = ?", (head, instant_text(at), branch_id)
+            )
+
+    def mark_branch(
+        self, branch_id: int, *, gone: bool = False, empty: bool = False, at: datetime, error: str | None
+    ) -> None:
+        """GitHub was asked and has no such branch, or no commit in it; without ``error`` the earlier one stays."""
+        with self._db.write():
+            self._db.execute(_MARK, (gone, empty, instant_text(at), optional_plain(error), branch_id))
+
+    # -- webhook health ---------------------------------------------------------------------------
+
+    def suspect(self, repository_id: int, *, branch: str, sha: str, at: datetime) -> None:
+        """A poll found a head that no delivery announced yet. The first such head stays until it is settled."""
+        with self._db.write():
+            self._db.execute(_SUSPECT, (sha, branch, instant_text(at), repository_id, branch, sha))
+
+    def settle_suspects(self, *, before: datetime) -> int:
+        """Count every head found up to that instant, and not announced since, as a missed webhook; how many."""
+        with self._db.write():
+            return self._db.execute(_MISSED, (WebhookHealth.MISSING.value, instant_text(before))).rowcount
+
+    def set_health(self, repository_id: int, health: WebhookHealth) -> None:
+        with self._db.write():
+            self._update(repository_id, webhook=health.value)
+
+    # -- for readers ------------------------------------------------------------------------------
+
+    def records(self, *, after: str | None, limit: int) -> list[RepositoryRecord]:
+        """Tracked repositories by lower-case full name, beyond ``after``."""
+        with self._db.read():
+            return records.repositories(self._db, tables.Repository.full_name > (after or "").lower(), limit)
+
+    def record(self, owner: str, name: str) -> RepositoryRecord | None:
+        """One tracked repository by its name, or by the old name it is configured under; None when not tracked."""
+        with self._db.read():
+            found = self.by_name(owner, name)
+            rows = records.repositories(self._db, tables.Repository.id == found, 1) if found is not None else []
+        return rows[0] if rows else None
+
+
+def _tracked(row: Any) -> TrackedRepository:
+    return TrackedRepository(
+        id=row.id,
+        github_id=row.github_id,
+        owner=row.owner,
+        name=row.name,
+        default_branch=row.default_branch,
+        branches=tuple(row.patterns),
+        configured=row.configured_as or row.full_name,
+    )

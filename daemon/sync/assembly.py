@@ -1,0 +1,135 @@
+"""From a commit to a proven change: list its tree, fetch what is missing, recompute the tree id.
+
+Nothing visible moves here. Either the rows that would be stored give exactly the commit's tree id,
+or the run fails; the one exception is a path that GitHub's JSON cannot name (not UTF-8) and that the
+archive does not hold either: then the snapshot says so (``tree_verified`` false and why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from daemon.clock import Clock
+from daemon.errors import ProofFailed
+from daemon.github.client import GitHubClient
+from daemon.github.exchange import Tally
+from daemon.model import BranchFacts, Claim, Commit, ContentRules, Entry, RepositoryRef, SnapshotChange
+from daemon.store.snapshots import Snapshots
+from daemon.sync import planning
+from daemon.sync.content import Content, Progress, Wanted
+from daemon.sync.guard import NO_BRANCH
+from daemon.sync.patterns import compile_rules
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One execution under way."""
+
+    claim: Claim
+    facts: BranchFacts
+    repository: RepositoryRef
+    started_at: datetime
+    tally: Tally
+    check: Callable[[], None]
+    progress: Progress
+
+    @property
+    def stored_head(self) -> str:
+        return self.facts.head_sha or NO_BRANCH
+
+
+class Assembly:
+    """Builds the change that turns the stored snapshot into the one of a commit."""
+
+    def __init__(
+        self,
+        client: GitHubClient,
+        snapshots: Snapshots,
+        *,
+        clock: Clock,
+        rules: Callable[[RepositoryRef], ContentRules],
+    ) -> None:
+        self._client = client
+        self._snapshots = snapshots
+        self._rules = rules
+        self._content = Content(client, snapshots, clock=clock)
+
+    def build(self, attempt: Attempt, commit: Commit) -> SnapshotChange:
+        """The proven change to ``commit``, its contents already in the store.
+
+        Raises GitHubError, ArchiveBroken, StoreUnavailable and ProofFailed.
+        """
+        rules = self._rules(attempt.repository)
+        facts = attempt.facts
+        same_rows = facts.tree_sha == commit.tree_sha and facts.rules_digest == rules.digest
+        if same_rows and facts.tree_verified:
+            return SnapshotChange(commit.sha, commit.tree_sha, (), (), (), True, None, rules.digest)
+        old = self._snapshots.entries(attempt.claim.branch_id)
+        listing = self._list(attempt, commit.tree_sha, old)
+        entries = planning.to_entries(
+            listing, wanted=compile_rules(rules.include, rules.exclude), max_file_bytes=rules.max_file_bytes
+        )
+        entries = self._complete(attempt, commit, listing, entries, old)
+        error = _proof(entries, listing, commit.tree_sha)
+        added, modified, removed = planning.changes(old, entries)
+        return SnapshotChange(
+            head_sha=commit.sha,
+            tree_sha=commit.tree_sha,
+            added=tuple(added),
+            modified=tuple(modified),
+            removed=tuple(removed),
+            tree_verified=error is None,
+            tree_error=error,
+            rules_digest=rules.digest,
+        )
+
+    def _list(self, attempt: Attempt, tree_sha: str, old: Sequence[Entry]) -> planning.Listing:
+        attempt.progress("listing", 0, 1)
+        walk = planning.walk(tree_sha, planning.known_folders(old))
+        request = next(walk)
+        while True:
+            attempt.check()
+            tree = self._client.tree(attempt.repository, request.tree_sha, recursive=request.recursive)
+            try:
+                request = walk.send(tree)
+            except StopIteration as end:
+                listing: planning.Listing = end.value
+                return listing
+
+    def _complete(
+        self,
+        attempt: Attempt,
+        commit: Commit,
+        listing: planning.Listing,
+        entries: list[Entry],
+        old: Sequence[Entry],
+    ) -> list[Entry]:
+        """Fetch what is missing, and give paths that JSON cannot carry their bytes back."""
+        entries = planning.mend_names(entries, planning.names_of(old))
+        proof = planning.prove(entries, commit.tree_sha)
+        blobs = planning.needed(entries)
+        wanted = Wanted(
+            repository=attempt.repository,
+            commit=commit.sha,
+            blobs=blobs,
+            file_count=len(entries),
+            total_bytes=sum(entry.size or 0 for entry in entries),
+            largest_bytes=max(blobs.values(), default=0),
+            first=attempt.facts.head_sha is None,
+        )
+        unnamed = not proof.verified and planning.only_unnameable(entries, listing.folders)
+        self._content.fetch(wanted, need_names=unnamed, progress=attempt.progress, check=attempt.check)
+        return planning.mend_names(entries, wanted.names) if unnamed else entries
+
+
+def _proof(entries: Sequence[Entry], listing: planning.Listing, tree_sha: str) -> str | None:
+    """None when the rows give the commit's tree id; else why it cannot be told. Raises ProofFailed."""
+    proof = planning.prove(entries, tree_sha)
+    if proof.verified:
+        return None
+    reason = planning.explain(entries, listing.folders)
+    if planning.only_unnameable(entries, listing.folders):
+        return f"GitHub's API cannot name a path that is not UTF-8: {reason}"
+    raise ProofFailed(f"the recomputed tree differs from GitHub's {tree_sha}: {reason}")

@@ -1,0 +1,135 @@
+"""Brings the blobs a snapshot needs into the store: from one archive, or one by one.
+
+An archive is not the tree (`export-ignore`, `export-subst`, `eol`: GITHUB.md), so it is only a fast
+source: each member is hashed, kept when the tree asks for that id, and the rest is fetched singly.
+What is stored here stays even when the run fails, so a later attempt does not fetch it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from daemon.clock import Clock
+from daemon.errors import ArchiveBroken
+from daemon.github.client import GitHubClient
+from daemon.model import EMPTY_BLOB_SHA, RepositoryRef
+from daemon.store.snapshots import Snapshots
+from daemon.sync.archive import ArchiveLimits, Member, read_archive
+from daemon.sync.planning import Source, choose_source
+
+BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BLOBS = 500
+MEMBER_OVERHEAD_BYTES = 4096  # headers, padding and pax records of one member, generously
+
+Progress = Callable[[str, int, int], None]
+Names = dict[tuple[str, str], list[bytes]]
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What one run is after: ``blobs`` maps each needed id to its size in bytes."""
+
+    repository: RepositoryRef
+    commit: str
+    blobs: Mapping[str, int]
+    file_count: int
+    total_bytes: int
+    largest_bytes: int
+    first: bool
+    names: Names = field(default_factory=dict)  # raw paths by (display path, id), as the archive named them
+
+
+class Content:
+    """Fetches missing blobs and writes them in batches; memory is bounded by one batch and one file."""
+
+    def __init__(self, client: GitHubClient, snapshots: Snapshots, *, clock: Clock) -> None:
+        self._client = client
+        self._snapshots = snapshots
+        self._clock = clock
+
+    def fetch(self, wanted: Wanted, *, need_names: bool, progress: Progress, check: Callable[[], None]) -> None:
+        """Store every blob of ``wanted`` that is missing; ``check`` is called often and may raise to stop.
+
+        With ``need_names`` the archive is read in any case, for the paths that JSON cannot name.
+        Raises GitHubError, ArchiveBroken, StoreUnavailable.
+        """
+        missing = self._snapshots.missing(wanted.blobs)
+        batch = _Batch(self._snapshots, self._clock, progress, total=len(missing))
+        if EMPTY_BLOB_SHA in missing:
+            batch.add(EMPTY_BLOB_SHA, b"")
+            missing.discard(EMPTY_BLOB_SHA)
+        if need_names or self._source(wanted, missing) is Source.ARCHIVE:
+            self._from_archive(wanted, missing, batch, check)
+        for sha in sorted(missing):
+            check()
+            batch.add(sha, self._client.blob(wanted.repository, sha, max_bytes=wanted.blobs[sha]))
+        batch.flush()
+
+    def _source(self, wanted: Wanted, missing: set[str]) -> Source:
+        return choose_source(
+            missing_count=len(missing),
+            missing_bytes=sum(wanted.blobs[sha] for sha in missing),
+            total_count=wanted.file_count,
+            total_bytes=wanted.total_bytes,
+            first=wanted.first,
+        )
+
+    def _from_archive(self, wanted: Wanted, missing: set[str], batch: _Batch, check: Callable[[], None]) -> None:
+        for member in self._members(wanted):
+            check()
+            display = member.path.decode("utf-8", "replace")
+            if "\ufffd" in display:
+                wanted.names.setdefault((display, member.sha), []).append(member.path)
+            if member.content is not None and member.sha in missing:
+                batch.add(member.sha, member.content)
+                missing.discard(member.sha)
+
+    def _members(self, wanted: Wanted) -> Iterator[Member]:
+        # The archive may hold what the tree does not say (export-subst grows a file, folders have
+        # members of their own), so the caps leave room; what they stop is a bomb.
+        count = 4 * wanted.file_count + 10_000
+        limits = ArchiveLimits(
+            max_members=count,
+            max_file_bytes=wanted.largest_bytes,
+            max_total_bytes=2 * wanted.total_bytes + count * MEMBER_OVERHEAD_BYTES,
+        )
+        with self._archive(wanted, limits.max_total_bytes) as chunks:
+            yield from read_archive(chunks, limits=limits)
+
+    @contextmanager
+    def _archive(self, wanted: Wanted, max_bytes: int) -> Iterator[Iterator[bytes]]:
+        with self._client.tarball(wanted.repository, wanted.commit, max_bytes=max_bytes) as chunks:
+            try:
+                yield chunks
+            except ArchiveBroken as error:
+                raise ArchiveBroken(f"the archive of {wanted.repository.full_name}: {error}") from error
+
+
+class _Batch:
+    """Collects blobs and writes them when enough have come together."""
+
+    def __init__(self, snapshots: Snapshots, clock: Clock, progress: Progress, *, total: int) -> None:
+        self._snapshots = snapshots
+        self._clock = clock
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self._bytes = 0
+        self._blobs: list[tuple[str, bytes]] = []
+
+    def add(self, sha: str, content: bytes) -> None:
+        self._blobs.append((sha, content))
+        self._bytes += len(content)
+        if self._bytes >= BATCH_BYTES or len(self._blobs) >= BATCH_BLOBS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._blobs:
+            return
+        self._snapshots.store_blobs(self._blobs, now=self._clock.now())
+        self._done += len(self._blobs)
+        self._progress("content", self._done, self._total)
+        self._blobs = []
+        self._bytes = 0

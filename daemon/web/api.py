@@ -1,0 +1,284 @@
+"""The JSON API, one function a route: a call in, a finished answer out.
+
+Every function runs on a reading thread and may block. What belongs together is read in one transaction, so
+that an answer describes one commit and names it in its headers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from typing import Any, TypeVar
+
+from daemon.errors import Refusal
+from daemon.model import BranchRecord, RepositoryRecord, Trigger
+from daemon.store.database import Database
+from daemon.store.history import History
+from daemon.store.jobs import Jobs
+from daemon.store.repositories import Repositories
+from daemon.store.snapshots import Snapshots
+from daemon.web import answers, cursor, openapi, raw
+from daemon.web.app import Answer, encode
+
+MOST_ITEMS = 1000
+DEFAULT_ITEMS = 100
+SCAN_REPOSITORIES = 500
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AdminDeps:
+    """What the admin listener is given. Callables are asked on each request, so that a reload applies.
+
+    ``promise`` is the bound in seconds within which a repository is confirmed; ``ready`` and ``status`` may
+    block; ``want`` asks for a sync of branches by id and returns once that is durable.
+    """
+
+    token: Callable[[], str | None]
+    allowed_hosts: Callable[[], Sequence[str]]
+    database: Database
+    repositories: Repositories
+    jobs: Jobs
+    snapshots: Snapshots
+    history: History
+    executor: Executor
+    promise: Callable[[RepositoryRecord], float]
+    ready: Callable[[], list[str]]
+    status: Callable[[], dict[str, Any]]
+    want: Callable[[list[int], Trigger], None]
+    configured: Callable[[], bool]
+    metrics: Callable[[], bytes]
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: the segments of its path as bytes, its query, and its headers."""
+
+    deps: AdminDeps
+    segments: Mapping[str, bytes]
+    query: Mapping[str, list[bytes]]
+    headers: Mapping[str, str]
+
+    def text(self, name: str) -> str | None:
+        """A query parameter; None when it is absent or empty."""
+        value = self.query.get(name, [b""])[-1]
+        return value.decode("utf-8", "replace") or None
+
+    def limit(self) -> int:
+        said = self.query.get("limit", [str(DEFAULT_ITEMS).encode()])[-1]
+        if not re.fullmatch(rb"[0-9]{1,6}", said) or not 1 <= int(said) <= MOST_ITEMS:
+            raise Refusal(422, f"limit must be a number from 1 to {MOST_ITEMS}")
+        return int(said)
+
+    def position(self, kind: str, *shape: type[int | str]) -> tuple[Any, ...] | None:
+        """Where the cursor says that the list goes on; None for its beginning. Raises Refusal 422."""
+        if "cursor" not in self.query:
+            return None
+        return cursor.read(self.query["cursor"][-1].decode("latin-1"), kind, *shape)
+
+    def repository(self) -> RepositoryRecord:
+        """The repository that the path names. Raises Refusal 404."""
+        owner, name = (self.segments[key].decode("utf-8", "replace") for key in ("owner", "name"))
+        record = self.deps.repositories.record(owner, name)
+        if record is None:
+            raise Refusal(404, "Repository not found")
+        return record
+
+    def branch(self, record: RepositoryRecord) -> BranchRecord:
+        """The branch asked for, else the default one, else the only one. Raises Refusal 404."""
+        wanted = self.text("branch")
+        named = [one for one in record.branches if one.name == (wanted or record.default_branch)]
+        if not named and wanted is None and len(record.branches) == 1:
+            named = list(record.branches)
+        if not named:
+            raise Refusal(404, "Branch not found")
+        return named[0]
+
+
+def healthz(call: Call) -> Answer:
+    del call
+    return encode({"status": "ok"})
+
+
+def readyz(call: Call) -> Answer:
+    reasons = call.deps.ready()
+    if not reasons and call.text("fresh") in ("1", "true", "yes"):
+        now = call.deps.now()
+        reasons = answers.readiness([(one, call.deps.promise(one)) for one in _all_records(call)], now=now)
+    if reasons:
+        return encode({"status": "not ready", "reasons": reasons, "detail": "; ".join(reasons)}, status=503)
+    return encode({"status": "ready"})
+
+
+def _all_records(call: Call) -> Iterator[RepositoryRecord]:
+    after: str | None = None
+    while page := call.deps.repositories.records(after=after, limit=SCAN_REPOSITORIES):
+        yield from page
+        after = page[-1].full_name.lower()
+
+
+def metrics(call: Call) -> Answer:
+    return Answer(call.deps.metrics(), headers={"Content-Type": METRICS_TYPE})
+
+
+def status(call: Call) -> Answer:
+    return encode(call.deps.status())
+
+
+def description(call: Call) -> Answer:
+    del call
+    return encode(openapi.document())
+
+
+def index(call: Call) -> Answer:
+    """A page of links: enough to find the API with a browser."""
+    del call
+    links = [path for path, methods in openapi.PATHS.items() if "get" in methods and "{" not in path and path != "/"]
+    items = "".join(f'<li><a href="{escape(path)}">{escape(path)}</a></li>' for path in links)
+    page = f'<!doctype html><html lang="en"><title>headwater</title><h1>headwater</h1><ul>{items}</ul></html>'
+    return Answer(page.encode(), headers={"Content-Type": "text/html; charset=utf-8"})
+
+
+def repositories(call: Call) -> Answer:
+    limit = call.limit()
+    position = call.position("repositories", str)
+    found = call.deps.repositories.records(after=position[0] if position else None, limit=limit + 1)
+    return _page(
+        found, limit, tell=lambda one: _repository(call, one), at=lambda one: ("repositories", one.full_name.lower())
+    )
+
+
+def repository(call: Call) -> Answer:
+    return encode(_repository(call, call.repository()))
+
+
+def _repository(call: Call, record: RepositoryRecord) -> dict[str, Any]:
+    return answers.repository_json(record, now=call.deps.now(), promised_seconds=call.deps.promise(record))
+
+
+def sync(call: Call) -> Answer:
+    """Ask for a sync; answered once the wish is durable."""
+    record = call.repository()
+    wanted = call.text("branch")
+    tracked = call.deps.repositories.branches(record.id)
+    chosen = [one.id for one in tracked if wanted is None or one.name == wanted]
+    if not chosen:
+        raise Refusal(404, "Branch not found")
+    if not call.deps.configured():
+        raise Refusal(503, "GitHub integration not configured")
+    call.deps.want(chosen, _trigger(call))
+    jobs = [answers.job_json(call.deps.jobs.record(branch_id)) for branch_id in chosen]
+    return encode({"id": jobs[0]["id"], "state": jobs[0]["state"], "job": jobs[0], "jobs": jobs}, status=202)
+
+
+def _trigger(call: Call) -> Trigger:
+    """``?trigger=audit`` has the stored content checked, and what is damaged fetched again. Raises Refusal 422."""
+    name = call.text("trigger") or Trigger.MANUAL.value
+    if name not in (Trigger.MANUAL, Trigger.AUDIT):
+        raise Refusal(422, "trigger must be manual or audit")
+    return Trigger(name)
+
+
+def files(call: Call) -> Answer:
+    limit = call.limit()
+    position = call.position("files", int, int, str)
+    with call.deps.database.read():
+        branch = call.branch(call.repository())
+        if position and position[0] != branch.id:
+            raise Refusal(422, "cursor is not one of this list")
+        try:
+            page = call.deps.snapshots.files(
+                branch.id,
+                snapshot=position[1] if position else None,
+                prefix=call.query.get("prefix", [b""])[-1],
+                after=_path(position[2]) if position else None,
+                limit=limit + 1,
+            )
+        except LookupError:
+            raise Refusal(410, "That snapshot has been replaced: start again without a cursor") from None
+    return _page(
+        page.entries,
+        limit,
+        tell=answers.entry_json,
+        at=lambda one: ("files", branch.id, page.snapshot, one.path.decode("latin-1")),
+        headers=_about(page.head_sha, page.confirmed_at),
+    )
+
+
+def _path(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise Refusal(422, "cursor is not one of this list") from None
+
+
+def content(call: Call) -> Answer:
+    with call.deps.database.read():
+        branch = call.branch(call.repository())
+        found = call.deps.snapshots.raw(branch.id, call.segments["path"])
+    if found is None:
+        raise Refusal(404, "File not found")
+    headers = _about(found.head_sha, found.confirmed_at)
+    return raw.serve(found.content, found.sha, request=call.headers, headers=headers)
+
+
+def commits(call: Call) -> Answer:
+    limit = call.limit()
+    position = call.position("commits", int, int)
+    with call.deps.database.read():
+        branch = call.branch(call.repository())
+        if position and position[0] != branch.id:
+            raise Refusal(422, "cursor is not one of this list")
+        found = call.deps.snapshots.commits(branch.id, before=position[1] if position else None, limit=limit + 1)
+    return _page(
+        found,
+        limit,
+        tell=lambda one: answers.commit_json(one[1]),
+        at=lambda one: ("commits", branch.id, one[0]),
+        headers=_about(branch.head_sha, branch.confirmed_at),
+    )
+
+
+def runs(call: Call) -> Answer:
+    repository_id = call.repository().id if "owner" in call.segments else None
+    limit = call.limit()
+    position = call.position("runs", int)
+    found = call.deps.history.runs(
+        repository_id=repository_id, before_id=position[0] if position else None, limit=limit + 1
+    )
+    return _page(found, limit, tell=answers.run_json, at=lambda one: ("runs", one.id))
+
+
+def deliveries(call: Call) -> Answer:
+    limit = call.limit()
+    position = call.position("deliveries", int)
+    found = call.deps.history.deliveries(before_id=position[0] if position else None, limit=limit + 1)
+    return _page(found, limit, tell=answers.delivery_json, at=lambda one: ("deliveries", one.id))
+
+
+def _page(
+    found: Sequence[T],
+    limit: int,
+    *,
+    tell: Callable[[T], dict[str, Any]],
+    at: Callable[[T], tuple[Any, ...]],
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """A list of at most ``limit`` of what was found; one more than that was asked for, to know of a next page."""
+    shown = found[:limit]
+    has_next = len(found) > limit
+    next_cursor = cursor.write(*at(shown[-1])) if has_next else None
+    page = {"items": [tell(one) for one in shown], "next_cursor": next_cursor, "has_next": has_next}
+    return encode(page, headers=headers)
+
+
+def _about(head_sha: str | None, confirmed_at: datetime | None) -> dict[str, str]:
+    told = {"X-Commit-Sha": head_sha, "X-Confirmed-At": answers.iso(confirmed_at)}
+    return {name: value for name, value in told.items() if value is not None}

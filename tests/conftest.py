@@ -1,0 +1,47 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import TOKEN, Daemon
+
+from daemon.demo.standin import StandIn
+from daemon.demo.standin.gitrepo import GitRepo
+
+
+@pytest.fixture
+def github() -> Iterator[StandIn]:
+    """A stand-in of GitHub that asks for the token of the tests."""
+    with StandIn(token=TOKEN) as standin:
+        yield standin
+
+
+@pytest.fixture
+def repo(tmp_path: Path, github: StandIn) -> GitRepo:
+    """A repository with two commits, served as octo/data."""
+    repo = GitRepo.init(tmp_path / "octo-data.git")
+    repo.commit({"README.md": b"# Data\n", "docs/index.md": b"welcome\n"}, "Begin")
+    repo.commit({"docs/page.md": b"a page\n"}, "Add a page")
+    github.add("octo/data", repo.path)
+    return repo
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path, github: StandIn) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons that are surely gone after the test."""
+    made: list[Daemon] = []
+
+    def make(**settings: Any) -> Daemon:
+        folder = tmp_path / f"daemon-{len(made)}"
+        folder.mkdir()
+        daemon = Daemon(folder, settings.pop("api_url", github.url), **settings)
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        daemon.end()

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import Daemon
+
+from daemon.demo.standin import StandIn
+from daemon.demo.standin.gitrepo import GitRepo
+
+
+def headwater(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWATER_", "GITHUB_"))}
+    command = [sys.executable, "-m", "daemon", *arguments]
+    here = str(Path(__file__).parents[2])
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=kept | {"PYTHONPATH": here} | environ,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_no_command_prints_the_help_and_is_wrong_usage(tmp_path: Path) -> None:
+    ended = headwater(cwd=tmp_path)
+    assert ended.returncode == 2
+    for command in ("run", "sync", "check", "status", "verify", "demo"):
+        assert command in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "sync", "check", "status", "verify", "demo"])
+def test_every_command_has_help(tmp_path: Path, command: str) -> None:
+    ended = headwater(command, "--help", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "Usage" in ended.stdout
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("run", "--nonsense"), ("status", "extra")])
+def test_wrong_usage_is_two(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert headwater(*arguments, cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("command", ["run", "sync", "check", "status", "verify"])
+def test_a_missing_configuration_is_78_with_one_line(tmp_path: Path, command: str) -> None:
+    ended = headwater("--config", "absent.toml", command, cwd=tmp_path)
+    assert ended.returncode == 78
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "absent.toml" in ended.stderr
+
+
+def test_every_problem_of_the_configuration_is_one_line_naming_file_and_key(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[webhook]\nlissten = "x"\nmax_body = "1 potato"\n[polling]\ninterval = "0s"\n')
+    ended = headwater("run", cwd=tmp_path)
+    assert ended.returncode == 78
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 3
+    for key in ("webhook.lissten", "webhook.max_body", "polling.interval"):
+        assert any(key in line and "config.toml" in line for line in lines)
+    assert any("listen" in line.split("lissten")[1] for line in lines if "lissten" in line)
+
+
+def test_sync_without_a_daemon_syncs_and_status_shows_it(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    ended = daemon.cli("sync")
+    assert ended.returncode == 0, ended.stderr
+    assert "octo/data@main" in ended.stdout
+    shown = json.loads(daemon.cli("status", "--json").stdout)
+    assert [(row["repository"], row["name"], row["head_sha"]) for row in shown["branches"]] == [
+        ("octo/data", "main", repo.head())
+    ]
+    again = json.loads(daemon.cli("sync", "--json", "OCTO/Data").stdout)
+    assert [run["outcome"] for run in again["runs"]] == ["unchanged"]
+    assert daemon.cli("status").returncode == 0
+
+
+def test_sync_beside_a_daemon_asks_the_daemon(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(sections={"admin": 'token = "letmein"'}).start()
+    daemon.session.headers["Authorization"] = "Bearer letmein"
+    daemon.wait_head(repo.head())
+    after = repo.commit({"asked.txt": b"1\n"})
+    ended = daemon.cli("sync", "octo/data")
+    assert ended.returncode == 0, ended.stderr
+    assert after[:7] in ended.stdout
+    assert daemon.head() == after
+    assert daemon.runs()[0]["trigger"] == "manual"
+
+
+def test_sync_of_a_name_that_is_not_configured_is_wrong_usage(
+    repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    ended = make_daemon().cli("sync", "octo/other")
+    assert ended.returncode == 2
+    assert "octo/other" in ended.stderr
+
+
+def test_a_sync_that_fails_is_one_and_says_why(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon()
+    github.remove("octo/data")
+    ended = daemon.cli("sync")
+    assert ended.returncode == 1
+    assert "cannot find it" in ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_sync_without_github_configured_says_what_to_set(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    ended = make_daemon(token=None).cli("sync")
+    assert ended.returncode == 1
+    assert "github.token" in ended.stderr
+
+
+def test_check_reports_and_online_asks_github(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon()
+    assert daemon.cli("check").returncode == 0
+    online = json.loads(daemon.cli("check", "--online", "--json").stdout)
+    assert online["ok"] is True
+    github.remove("octo/data")
+    ended = daemon.cli("check", "--online")
+    assert ended.returncode == 1
+    assert "octo/data" in ended.stdout
+
+
+def test_verify_finds_drift_and_repair_mends_it(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    import sqlite3
+
+    daemon = make_daemon()
+    assert daemon.cli("sync").returncode == 0
+    assert daemon.cli("verify").returncode == 0
+    with sqlite3.connect(daemon.database) as connection:
+        connection.execute("UPDATE blob SET content = x'00' WHERE sha = (SELECT sha FROM entry LIMIT 1)")
+        connection.execute("DELETE FROM entry WHERE path = ?", (b"docs/page.md",))
+    connection.close()
+    found = daemon.cli("verify")
+    assert found.returncode == 1
+    assert "DRIFT" in found.stdout
+    assert daemon.cli("verify", "--repair").returncode == 0
+    report = json.loads(daemon.cli("verify", "--json", "octo/data").stdout)
+    assert [branch["ok"] for branch in report["branches"]] == [True]
+
+
+def test_repair_beside_a_running_daemon_asks_the_daemon(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    import sqlite3
+
+    daemon = make_daemon()
+    assert daemon.cli("sync").returncode == 0
+    with sqlite3.connect(daemon.database) as connection:
+        connection.execute("DELETE FROM entry WHERE path = ?", (b"docs/page.md",))
+    connection.close()
+    daemon.start()
+    assert daemon.cli("verify").returncode == 1
+    assert daemon.cli("verify", "--repair").returncode == 0
+
+
+def test_status_before_the_first_start_says_what_to_do(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    ended = make_daemon().cli("status")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "headwater" in ended.stderr
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_shows_every_step_and_leaves_its_path_alone(tmp_path: Path) -> None:
+    source = GitRepo.init(tmp_path / "mine", bare=False)
+    source.commit({"README.md": b"mine\n", "src/a.py": b"print()\n"})
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")}
+    ended = headwater("demo", str(tmp_path / "mine"), "--once", "--json", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["ok"] is True
+    assert len(told["steps"]) == 5
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "mine").rglob("*")} == before
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_ends_by_itself_with_once(tmp_path: Path) -> None:
+    ended = headwater("demo", "--once", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("   ok  ") == 5
+    assert "/api/v1/repositories" in ended.stdout
+
+
+def test_a_demo_of_something_that_is_no_repository_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = headwater("demo", str(tmp_path / "empty"), "--once", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr

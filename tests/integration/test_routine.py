@@ -1,0 +1,387 @@
+from __future__ import annotations
+
+import pytest
+from bench import Bench
+
+from daemon.demo.standin.faults import CutBody, Drop, Html, Status
+from daemon.demo.standin.gitrepo import Submodule, Symlink, executable
+from daemon.model import ZERO_SHA, Outcome, Trigger, WebhookHealth
+from daemon.sync.patterns import rules
+
+
+def test_a_first_sync_stores_every_kind_of_entry_exactly(bench: Bench) -> None:
+    bench.repo.commit(
+        {
+            "bin/tool": executable(b"#!/bin/sh\n"),
+            "link": Symlink(b"docs/index.md"),
+            "outside": Symlink(b"/etc/passwd"),
+            "vendor/lib": Submodule("c" * 40),
+            "empty": b"",
+            "binary.bin": bytes(range(256)) * 64,
+            "a.b/x": b"1",
+            "a/x": b"2",
+            "a-b": b"3",
+            "name with \n newline \t tab 'quotes\" \u202e": b"odd",
+            "ümläut/日本語.md": "日本".encode(),
+            b"latin-\xe9.txt": b"not utf-8",
+            b"dir-\xff/inside": b"neither",
+        }
+    )
+    result = bench.sync()
+    assert result.outcome is Outcome.UPDATED
+    bench.assert_equal_to_git()
+    assert bench.facts().tree_verified is True
+
+
+def test_a_first_sync_of_many_files_costs_four_requests(bench: Bench) -> None:
+    bench.repo.commit({f"files/{number:04}.txt": b"content %d\n" % number for number in range(1200)})
+    bench.github.requests.clear()
+    result = bench.sync()
+    api = [path for path in bench.requests() if not path.startswith("/codeload/")]
+    assert len(api) == 4, bench.requests()
+    assert result.added == 1203
+    bench.assert_equal_to_git()
+
+
+def test_an_archive_that_leaves_out_and_rewrites_costs_requests_not_truth(bench: Bench) -> None:
+    bench.repo.commit(
+        {
+            ".gitattributes": b"secret.txt export-ignore\nversion.txt export-subst\n*.dos eol=crlf text\n",
+            "secret.txt": b"left out of archives\n",
+            "version.txt": b"$Format:%H$\n",
+            "lines.dos": b"one\ntwo\n",
+        }
+    )
+    bench.sync()
+    bench.assert_equal_to_git()
+
+
+def test_changes_removals_and_renames_are_followed_commit_by_commit(bench: Bench) -> None:
+    bench.sync()
+    for changes in (
+        {"docs/page.md": b"edited\n"},
+        {"docs/page.md": None, "docs/moved.md": b"edited\n"},
+        {"docs/moved.md": executable(b"edited\n")},
+        {"docs": b"a file where a folder was\n", "docs/index.md": None, "docs/moved.md": None},
+        {"docs": None, "docs/again/deep.md": b"a folder again\n"},
+    ):
+        bench.repo.commit(changes)
+        assert bench.sync().outcome is Outcome.UPDATED
+        bench.assert_equal_to_git()
+
+
+def test_a_head_that_has_not_moved_costs_one_free_request(bench: Bench) -> None:
+    bench.sync()
+    bench.github.requests.clear()
+    assert bench.sync().outcome is Outcome.UNCHANGED
+    assert [entry.status for entry in bench.github.requests] == [304]
+
+
+def test_a_force_push_is_followed_at_once_when_it_was_announced(bench: Bench) -> None:
+    bench.sync()
+    before = bench.repo.head() or ""
+    bench.repo.reset("main", bench.repo.log()[-1])
+    after = bench.repo.commit({"rewritten.md": b"new history\n"})
+    bench.announce(before, after)
+    result = bench.work()
+    assert result is not None
+    assert result.after == after
+    bench.assert_equal_to_git()
+
+
+def test_a_rewritten_history_is_followed_at_once_even_unannounced(bench: Bench) -> None:
+    bench.sync()
+    bench.repo.reset("main", bench.repo.log()[-1])
+    after = bench.repo.commit({"rewritten.md": b"new history\n"})
+    assert bench.sync().after == after
+
+
+def test_an_older_head_nobody_announced_is_followed_when_reads_over_ten_seconds_agree(bench: Bench) -> None:
+    bench.sync()
+    newest = bench.repo.head()
+    older = bench.repo.log()[-1]
+    bench.repo.reset("main", older)
+    bench.want()
+    assert bench.work() is None
+    assert bench.facts().head_sha == newest
+    assert bench.settle() == pytest.approx(10, abs=0.5)
+    assert bench.facts().head_sha == older
+    bench.assert_equal_to_git()
+
+
+def test_an_older_head_that_a_delivery_announced_is_followed_at_once(bench: Bench) -> None:
+    bench.sync()
+    newest, older = bench.repo.head() or "", bench.repo.log()[-1]
+    bench.repo.reset("main", older)
+    bench.announce(newest, older)
+    result = bench.work()
+    assert result is not None
+    assert result.after == older
+
+
+def test_a_stale_read_after_a_push_is_asked_again_until_the_push_shows(bench: Bench) -> None:
+    bench.sync()
+    before = bench.repo.head() or ""
+    after = bench.repo.commit({"new.md": b"new\n"})
+    bench.github.stale("octo/data", "main", before, reads=3, objects=True)
+    bench.announce(before, after)
+    assert bench.settle() < 10
+    assert bench.facts().head_sha == after
+    bench.assert_equal_to_git()
+
+
+def test_a_stale_read_never_moves_the_branch_back(bench: Bench) -> None:
+    first = bench.repo.head() or ""
+    second = bench.repo.commit({"new.md": b"new\n"})
+    bench.sync()
+    bench.github.stale("octo/data", "main", first, reads=2)
+    bench.want()
+    bench.settle()
+    assert bench.facts().head_sha == second
+    runs = bench.history.runs(repository_id=None, before_id=None, limit=10)
+    assert [run.after for run in runs if run.outcome == "updated"] == [second]
+
+
+def test_a_late_delivery_of_an_older_push_changes_nothing(bench: Bench) -> None:
+    first = bench.repo.head() or ""
+    second = bench.repo.commit({"b.md": b"b\n"})
+    bench.sync()
+    bench.announce(ZERO_SHA, first, guid="late")
+    result = bench.work()
+    assert result is not None
+    assert (result.outcome, bench.facts().head_sha) == (Outcome.UNCHANGED, second)
+
+
+def test_deliveries_out_of_order_end_at_the_newest_head_in_one_run(bench: Bench) -> None:
+    bench.sync()
+    heads = [bench.repo.head() or ""]
+    heads += [bench.repo.commit({"n.md": b"%d\n" % number}) for number in range(5)]
+    for index in (3, 1, 5, 2, 4):
+        bench.announce(heads[index - 1], heads[index])
+    bench.github.requests.clear()
+    assert bench.settle() < 1
+    assert bench.facts().head_sha == heads[-1]
+    runs = bench.history.runs(repository_id=None, before_id=None, limit=10)
+    assert len(runs) == 2  # the first sync, and one for all five
+
+
+def test_an_announced_head_that_never_shows_ends_after_agreeing_reads_and_mistrusts_webhooks(bench: Bench) -> None:
+    bench.sync()
+    bench.announce(bench.repo.head() or "", "f" * 40)
+    assert bench.settle() == pytest.approx(10, abs=0.5)
+    assert bench.record().webhook is WebhookHealth.UNKNOWN
+    assert bench.jobs.counts(bench.time.at).pending == 0
+
+
+def test_a_newer_announcement_is_kept_waiting_while_an_older_head_is_taken(bench: Bench) -> None:
+    bench.sync()
+    start = bench.repo.head() or ""
+    first = bench.repo.commit({"one.md": b"1\n"})
+    second = bench.repo.commit({"two.md": b"2\n"})
+    bench.announce(start, first)
+    bench.announce(first, second)
+    bench.github.stale("octo/data", "main", first, reads=2)
+    bench.work()
+    assert bench.facts().head_sha == first
+    assert bench.settle() < 10
+    assert bench.facts().head_sha == second
+
+
+def test_a_deleted_branch_is_marked_gone_and_its_copy_kept(bench: Bench) -> None:
+    bench.repo.commit({"other.md": b"1\n"}, branch="other")
+    bench.sync()
+    before = bench.repo.head() or ""
+    stored = bench.tree()
+    bench.repo.delete_branch("main")
+    bench.announce(before, ZERO_SHA)
+    result = bench.work()
+    assert result is not None
+    assert result.outcome is Outcome.UNCHANGED
+    branch = bench.record().branches[0]
+    assert (branch.gone, branch.head_sha) == (True, before)
+    assert bench.tree() == stored
+    bench.repo.reset("main", before)
+    bench.announce(ZERO_SHA, before, guid="back")
+    bench.settle()
+    assert bench.record().branches[0].gone is False
+
+
+def test_an_empty_repository_is_empty_and_its_first_push_is_followed(bench: Bench) -> None:
+    bench.repo.delete_branch("main")
+    bench.sync()
+    assert bench.record().branches == ()
+    assert bench.record().state == "empty"
+    after = bench.repo.commit({"first.md": b"first\n"})
+    bench.announce(ZERO_SHA, after)
+    bench.settle()
+    assert bench.facts().head_sha == after
+    bench.assert_equal_to_git()
+
+
+def test_the_tracked_default_branch_follows_its_renaming(bench: Bench) -> None:
+    bench.sync()
+    bench.repo.rename_branch("main", "trunk")
+    bench.github.set_default_branch("octo/data", "trunk")
+    bench.want()
+    bench.settle()
+    assert [branch.name for branch in bench.record().branches] == ["trunk"]
+    bench.assert_equal_to_git("trunk")
+
+
+def test_large_and_excluded_files_keep_their_entry_without_content(bench: Bench) -> None:
+    bench.content = rules((), ("*.psd",), 100)
+    large = bench.repo.commit({"large.txt": b"x" * 101, "image.psd": b"small", "kept.txt": b"k" * 100})
+    bench.sync()
+    stored = {entry.path: entry.stored for entry in bench.snapshots.entries(bench.facts().id)}
+    assert (stored[b"large.txt"], stored[b"image.psd"], stored[b"kept.txt"]) == (False, False, True)
+    bench.assert_equal_to_git(contents=False)
+    bench.content = rules((), (), 5_000_000)
+    assert bench.sync().after == large
+    bench.assert_equal_to_git()
+
+
+def test_a_tree_cut_by_github_is_walked_by_folders(bench: Bench) -> None:
+    bench.repo.commit(
+        {f"d{i}/e{j}/f{k}.txt": b"%d %d %d" % (i, j, k) for i in range(4) for j in range(4) for k in range(4)}
+    )
+    bench.github.tree_limit = 20
+    bench.sync()
+    bench.assert_equal_to_git()
+    bench.repo.commit({"d1/e1/f1.txt": b"changed"})
+    bench.github.requests.clear()
+    bench.sync()
+    bench.assert_equal_to_git()
+    walked = [path for path in bench.requests() if "/git/trees/" in path]
+    assert len(walked) <= 5, walked  # folders that are stored already are not listed again
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        (r"/commits\?", Html()),
+        (r"/commits\?", Status(200, "null")),
+        (r"/commits\?", Status(200, [])),
+        (r"/git/trees/", Html()),
+        (r"/git/trees/", Status(200, {"sha": "a" * 40, "tree": "no list", "truncated": False})),
+        (r"/git/trees/", Status(200, {"sha": "a" * 40, "tree": [], "truncated": False})),
+        (r"/git/trees/", CutBody(200)),
+        (r"/codeload/", CutBody(300)),
+        (r"/codeload/", Html()),
+        (r"/codeload/", Drop()),
+        (r"/codeload/", Status(500)),
+        (r"/tarball/", Status(503)),
+        (r"/commits\?", Status(404, {"message": "Not Found"})),
+        (r"/commits\?", Status(403, {"message": "Forbidden"})),
+        (r"/commits\?", Status(401, {"message": "Bad credentials"})),
+        (r"/commits\?", Status(451, {"message": "Repository access blocked"})),
+    ],
+)
+def test_garbage_from_github_changes_nothing_and_says_why(bench: Bench, path: str, fault: object) -> None:
+    bench.sync()
+    before = bench.facts()
+    stored = bench.tree()
+    bench.repo.commit({f"more/{number}.md": b"%d\n" % number for number in range(200)})
+    bench.github.faults.add(path, fault)
+    bench.want()
+    result = bench.work()
+    assert result is None or result.outcome is Outcome.FAILED
+    assert bench.tree() == stored
+    assert bench.facts().head_sha == before.head_sha
+    job = bench.jobs.record(before.id)
+    assert job.last_error
+    branch = bench.record().branches[0]
+    assert branch.last_error or branch.waiting_for
+    bench.github.faults.clear()
+    bench.time.advance(7200)
+    bench.settle()
+    bench.assert_equal_to_git()
+    branch = bench.record().branches[0]
+    assert (branch.last_error, branch.waiting_for) == (None, None)
+
+
+def test_a_listing_that_hides_an_entry_fails_the_proof(bench: Bench) -> None:
+    bench.sync()
+    head = bench.facts().head_sha
+    bench.repo.commit({"shown.md": b"1\n", "hidden.md": b"2\n"})
+    listed = bench.repo.ls_tree()
+    tree = [
+        {"path": e.path.decode(), "mode": e.mode, "type": "blob", "sha": e.sha, "size": e.size}
+        for e in listed
+        if e.path != b"hidden.md"
+    ]
+    bench.github.faults.add(
+        r"/git/trees/", Status(200, {"sha": bench.repo.tree_sha(), "tree": tree, "truncated": False})
+    )
+    result = bench.sync()
+    assert result.outcome is Outcome.FAILED
+    assert result.error is not None
+    assert "tree" in result.error
+    assert bench.facts().head_sha == head
+
+
+def test_a_job_that_keeps_failing_is_parked_and_the_next_trigger_revives_it(bench: Bench) -> None:
+    bench.sync()
+    bench.repo.commit({"new.md": b"1\n"})
+    bench.github.faults.add(r"/git/trees/", Html())
+    bench.want()
+    for _ in range(bench.sync_settings.max_attempts):
+        result = bench.work()
+        assert result is not None
+        bench.time.advance(7200)
+    assert bench.claim() is None
+    assert bench.jobs.counts(bench.time.at).failed == 1
+    bench.github.faults.clear()
+    bench.want(Trigger.WEBHOOK)
+    bench.settle()
+    bench.assert_equal_to_git()
+
+
+def test_outages_and_limits_cost_no_attempt(bench: Bench) -> None:
+    bench.sync()
+    bench.repo.commit({"new.md": b"1\n"})
+    bench.github.faults.add(r".*", Status(503))
+    bench.want()
+    for _ in range(10):
+        assert bench.work() is None
+        bench.time.advance(120)
+    assert bench.jobs.record(bench.facts().id).attempts == 0
+    bench.github.faults.clear()
+    bench.settle()
+    bench.assert_equal_to_git()
+
+
+def test_a_rate_limit_is_waited_out(bench: Bench) -> None:
+    bench.sync()
+    bench.repo.commit({"new.md": b"1\n"})
+    bench.github.secondary_limit(1, retry_after=60)
+    bench.want()
+    assert bench.work() is None
+    assert bench.claim() is None
+    bench.github.requests.clear()
+    assert bench.settle() >= 59
+    bench.assert_equal_to_git()
+
+
+def test_the_commits_are_those_of_git_newest_first(bench: Bench) -> None:
+    for number in range(150):
+        bench.repo.commit({"n.md": b"%d\n" % number}, f"Commit {number}", date=1_700_000_000 + number)
+    bench.sync()
+    shas = bench.snapshots.commit_shas(bench.facts().id)
+    assert shas == bench.repo.log()[:100]
+    for number in range(30):
+        bench.repo.commit({"n.md": b"again %d\n" % number}, f"Again {number}", date=1_700_100_000 + number)
+    bench.sync()
+    assert bench.snapshots.commit_shas(bench.facts().id) == bench.repo.log()[:130]
+
+
+def test_damaged_content_is_found_and_mended_by_an_audit(bench: Bench) -> None:
+    bench.sync()
+    sha = next(entry.sha for entry in bench.snapshots.entries(bench.facts().id))
+    with bench.database.write():
+        bench.database.execute("UPDATE blob SET content = ? WHERE sha = ?", (b"rotten", sha))
+        bench.database.execute("UPDATE entry SET mode = '100755' WHERE path = ?", (b"docs/page.md",))
+    bench.want(Trigger.AUDIT)
+    result = bench.work()
+    assert result is not None
+    assert result.outcome is Outcome.UPDATED
+    bench.assert_equal_to_git()

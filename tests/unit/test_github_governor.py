@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from daemon.clock import Clock
+from daemon.errors import RateLimited, Unauthorized
+from daemon.github.governor import Governor
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+@dataclass
+class Hands:
+    """A clock that a test turns by hand; the wall clock can jump alone."""
+
+    seconds: float = 1000.0
+    jump: float = 0.0
+    clock: Clock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(now=self.now, monotonic=lambda: self.seconds, sleep=self.advance)
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.seconds - 1000.0 + self.jump)
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def governor(hands: Hands) -> Governor:
+    return Governor(hands.clock, jitter=lambda: 0.0)
+
+
+def numbers(limit: int, remaining: int, reset: float) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit": str(limit),
+        "x-ratelimit-remaining": str(remaining),
+        "x-ratelimit-reset": str(int(NOW.timestamp() + reset)),
+    }
+
+
+def test_a_limit_found_by_one_stops_everyone_and_every_resource(governor: Governor, hands: Hands) -> None:
+    mark = governor.use("token")
+    limited = governor.observe("core", mark, status=403, headers={"retry-after": "60"})
+    assert limited is not None
+    assert limited.until == NOW + timedelta(seconds=60)
+    for resource in ("core", "graphql"):
+        with pytest.raises(RateLimited) as raised:
+            governor.check(resource)
+        assert raised.value.until == NOW + timedelta(seconds=60)
+    hands.advance(60.0)
+    governor.check("core")
+
+
+def test_a_used_up_budget_stops_its_own_resource_only(governor: Governor) -> None:
+    mark = governor.use("token")
+    assert governor.observe("core", mark, status=200, headers=numbers(5000, 0, 600)) is None
+    governor.check("graphql")
+    with pytest.raises(RateLimited):
+        governor.check("core")
+
+
+def test_the_header_names_the_resource_that_counts(governor: Governor) -> None:
+    mark = governor.use("token")
+    headers = numbers(5000, 0, 600) | {"x-ratelimit-resource": "graphql"}
+    governor.observe("core", mark, status=200, headers=headers)
+    governor.check("core")
+    assert set(governor.snapshot()["resources"]) == {"graphql"}
+
+
+def test_a_resource_nobody_knows_is_not_remembered_under_its_own_name(governor: Governor) -> None:
+    mark = governor.use("token")
+    governor.observe("core", mark, status=200, headers=numbers(5000, 10, 600) | {"x-ratelimit-resource": "x" * 99})
+    assert set(governor.snapshot()["resources"]) == {"core"}
+
+
+def test_polling_leaves_the_last_fifth_to_deliveries_until_the_reset(governor: Governor, hands: Hands) -> None:
+    mark = governor.use("token")
+    governor.observe("core", mark, status=200, headers=numbers(5000, 1000, 600))
+    governor.check("core")
+    with pytest.raises(RateLimited) as raised:
+        governor.check("core", background=True)
+    assert raised.value.until == NOW + timedelta(seconds=601)
+    hands.advance(601.0)
+    governor.check("core", background=True)
+
+
+def test_polling_goes_on_above_the_reserve(governor: Governor) -> None:
+    mark = governor.use("token")
+    governor.observe("core", mark, status=200, headers=numbers(5000, 1001, 600))
+    governor.check("core", background=True)
+
+
+def test_limits_without_headers_double_until_a_good_answer(governor: Governor, hands: Hands) -> None:
+    mark = governor.use("token")
+    message = "You have exceeded a secondary rate limit"
+    waits = []
+    for _ in range(3):
+        limited = governor.observe("core", mark, status=403, headers={}, message=message)
+        assert limited is not None
+        waits.append((limited.until - hands.now()).total_seconds())
+        hands.advance(waits[-1])
+    governor.observe("core", mark, status=200, headers={})
+    limited = governor.observe("core", mark, status=403, headers={}, message=message)
+    assert limited is not None
+    assert (*waits, (limited.until - hands.now()).total_seconds()) == (60, 120, 240, 60)
+
+
+def test_another_token_lifts_a_pause_and_forgets_the_numbers(governor: Governor) -> None:
+    mark = governor.use("old")
+    governor.observe("core", mark, status=429, headers={"retry-after": "3600"} | numbers(5000, 0, 600))
+    governor.use("new")
+    governor.check("core", background=True)
+    assert governor.snapshot() == {"paused_until": None, "resources": {}}
+
+
+def test_a_late_answer_to_the_old_token_does_not_stop_the_new_one(governor: Governor) -> None:
+    old = governor.use("old")
+    governor.use("new")
+    assert governor.observe("core", old, status=429, headers={"retry-after": "60"}) is not None
+    governor.check("core")
+
+
+def test_a_refused_token_is_not_hammered_for_a_minute_and_a_new_one_is_tried_at_once(
+    governor: Governor, hands: Hands
+) -> None:
+    mark = governor.use("revoked")
+    hands.advance(3600.0)
+    governor.observe("core", mark, status=401, headers={})
+    hands.advance(59.0)
+    governor.use("revoked")
+    with pytest.raises(Unauthorized):
+        governor.check("core")
+    hands.advance(1.0)
+    governor.check("core")
+    governor.observe("core", mark, status=401, headers={})
+    governor.use("new")
+    governor.check("core")
+
+
+def test_a_fresh_token_that_is_refused_is_tried_again_after_seconds(governor: Governor, hands: Hands) -> None:
+    mark = governor.use("fresh")
+    governor.observe("core", mark, status=401, headers={})
+    with pytest.raises(Unauthorized):
+        governor.check("core")
+    hands.advance(5.0)
+    governor.check("core")
+
+
+def test_a_jump_of_the_wall_clock_does_not_change_a_pause(governor: Governor, hands: Hands) -> None:
+    mark = governor.use("token")
+    governor.observe("core", mark, status=429, headers={"retry-after": "60"})
+    hands.jump = 86400.0
+    with pytest.raises(RateLimited) as raised:
+        governor.check("core")
+    assert raised.value.until == NOW + timedelta(seconds=60, days=1)
+
+
+def test_the_download_hosts_limits_do_not_stop_the_api(governor: Governor) -> None:
+    mark = governor.use("token")
+    assert governor.observe("downloads", mark, status=429, headers={"retry-after": "60"}) is not None
+    governor.check("core")
+    with pytest.raises(RateLimited):
+        governor.check("downloads")
+
+
+def test_status_shows_what_is_left_and_a_full_budget_after_the_reset(governor: Governor, hands: Hands) -> None:
+    mark = governor.use("token")
+    governor.observe("core", mark, status=200, headers=numbers(5000, 4321, 600))
+    assert governor.snapshot() == {
+        "paused_until": None,
+        "resources": {
+            "core": {
+                "limit": 5000,
+                "remaining": 4321,
+                "reset_at": NOW + timedelta(seconds=601),
+                "paused_until": None,
+            }
+        },
+    }
+    hands.advance(700.0)
+    assert governor.snapshot()["resources"]["core"]["remaining"] == 5000
