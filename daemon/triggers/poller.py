@@ -44,6 +44,7 @@ log = get_logger()
 REST_ONLY_SECONDS = 300.0  # how long to ask by REST after GraphQL could not be used
 SHORTEST_OUTAGE_WAIT_SECONDS = 1.0
 LONGEST_OUTAGE_WAIT_SECONDS = 60.0
+LONGEST_ROUND_SECONDS = 300.0
 
 
 class Poller:
@@ -219,7 +220,7 @@ class Poller:
         self, target: PollTarget, branch: BranchFacts, head: str | None, read_at: datetime, *, first: bool
     ) -> bool:
         """Confirm a head that has not moved; else put the branch into the queue. True when it did."""
-        if branch.remote_read_at is not None and branch.remote_read_at > read_at:
+        if _read_since(branch, read_at):
             return False  # a sync has read the head after we did: what we saw is older news
         if head == branch.head_sha and head is not None and branch.rules_digest == self._rules_digest(target):
             self._repositories.confirm(branch.id, head=head, at=read_at)
@@ -241,6 +242,12 @@ class Poller:
         if missed:
             self._on_missed(missed)
             log.warning("webhook.missed", count=missed)
+
+
+def _read_since(branch: BranchFacts, read_at: datetime) -> bool:
+    """Whether the head was read after ``read_at``; far after it means that the wall clock has jumped back."""
+    at = branch.remote_read_at
+    return at is not None and timedelta() < at - read_at < timedelta(seconds=LONGEST_ROUND_SECONDS)
 
 
 def poll_safely(poller: Poller) -> None:

@@ -25,7 +25,6 @@ log = get_logger()
 
 RETRY_AFTER_SECONDS = 5
 LINGER_SECONDS = 2.0  # how long the rest of a refused body is read to nowhere
-LINGER_BYTES = 64 * 2**20
 WRITE_SECONDS = 30.0  # for a client to take an answer, and longer for a long one; Tornado would wait for ever
 SLOWEST_BYTES_PER_SECOND = 16 * 1024
 UNBOUNDED = 2**62
@@ -130,8 +129,6 @@ class Handler(web.RequestHandler):
     async def data_received(self, chunk: bytes) -> None:
         self._received += len(chunk)
         if self._refusal is not None:
-            if self._received > LINGER_BYTES:
-                self._http().stream.close()
             return
         try:
             self.take(chunk)

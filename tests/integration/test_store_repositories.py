@@ -196,6 +196,14 @@ def test_a_renamed_repository_is_found_by_both_names_and_survives_a_restart(benc
     assert bench.repositories.by_name("octo", "data") is None
 
 
+def test_an_old_name_that_was_given_up_means_whoever_has_it_now(bench: Bench) -> None:
+    bench.begin()
+    bench.repositories.identify(1, remote("new/name"), now=NOW)
+    track(bench, "octo/more")
+    track(bench, "octo/data")
+    assert bench.repositories.by_name("octo", "data") not in (None, 1)
+
+
 def test_another_repository_under_the_same_name_is_refused(bench: Bench) -> None:
     bench.begin()
     with pytest.raises(RepositoryReplaced, match="id 8, it was 7"):
@@ -380,3 +388,11 @@ def test_a_record_tells_the_state_of_each_job(bench: Bench) -> None:
     assert record is not None
     assert [(branch.name, branch.job_state) for branch in record.branches] == [("dev", "pending"), ("main", "running")]
     assert record.job_states == ("pending", "running")
+
+
+def test_a_record_tells_why_a_job_waits(bench: Bench) -> None:
+    bench.begin()
+    bench.jobs.waiting(bench.claimed(), run_after=later(1), sighting=None, note="stale API", now=NOW)
+    record = bench.repositories.record("octo", "data")
+    assert record is not None
+    assert (record.branches[0].waiting_for, record.branches[0].last_error) == ("stale API", None)

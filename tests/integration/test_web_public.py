@@ -421,6 +421,20 @@ def test_a_client_that_sends_all_of_a_body_beyond_the_cap_still_reads_its_413(li
     assert reply.status == 413
 
 
+def test_a_client_that_goes_on_sending_after_its_413_is_cut_off(listening):
+    with connect(listening) as connection:
+        connection.sendall(head(f"Content-Length: {10**12}", "Content-Type: application/json"))
+        began = time.monotonic()
+        with pytest.raises(ConnectionError):
+            _send_without_end(connection)
+        assert time.monotonic() - began < 10.0
+
+
+def _send_without_end(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
 def test_a_client_that_waits_for_the_go_ahead_is_told_413_instead(listening):
     with connect(listening) as connection:
         lines = (f"Content-Length: {CAP + 1}", "Content-Type: application/json", "Expect: 100-continue")
