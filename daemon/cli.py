@@ -74,6 +74,7 @@ def run(context: Context) -> None:
 
     config = context.load()
     logs.configure(config.log.level, config.log.format, secrets=config.secret_values, stream=sys.stderr)
+    logs.log_uncaught()
     service = Service(config, load=context.load, environ=dict(os.environ))
     asyncio.run(service.run())
 

@@ -134,6 +134,8 @@ def load(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Config:
     tree, more, skipped = _validated(layers)
     problems += more
     config = _config(tree, path, environ, cwd)
+    if not any(layer.has("polling.reconcile_interval") for layer in layers):
+        config = replace(config, polling=_paced(config.polling))
     if all(layer.usable for layer in layers):
         wrong = {problem.key.removesuffix("_file") for problem in problems}
         for keys, message in _contradictions(config, skipped):
@@ -253,6 +255,12 @@ def _config(tree: _Tree, path: Path | None, environ: Mapping[str, str], cwd: Pat
     sections["storage"] = replace(tree.storage, url=f"sqlite:///{folder / tree.storage.sqlite_path}")
     rules = tuple(_rule(table) for table in tree.repositories)
     return Config(**sections, repositories=rules, source=path)
+
+
+def _paced(polling: PollingSettings) -> PollingSettings:
+    """Nobody should have to write a second interval for the sake of a long first one."""
+    longer = max(polling.reconcile_interval_seconds, polling.interval_seconds)
+    return replace(polling, reconcile_interval_seconds=longer)
 
 
 def _rule(table: RepositoryTable) -> RepositoryRule:

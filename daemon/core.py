@@ -16,6 +16,7 @@ from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
 from daemon.sync.patterns import rules as content_rules
 from daemon.sync.routine import Routine
+from daemon.triggers.intake import TrackingView
 
 
 class Core:
@@ -35,6 +36,7 @@ class Core:
             client_settings(config), clock=clock, governor=self.governor, on_request=metrics.request_seen
         )
         self.tracked: tuple[TrackedRepository, ...] = ()
+        self.tracking = TrackingView(())
         self._rules: dict[str, ContentRules] = {}
         self.routine = Routine(
             self.client,
@@ -49,12 +51,14 @@ class Core:
 
     def track(self) -> None:
         """Bring the stored set of repositories in line with the configuration."""
-        self.repositories.track(self.config.repositories, now=self.clock.now())
+        named = [rule for rule in self.config.repositories if not rule.is_pattern]
+        self.repositories.track(named, now=self.clock.now())
         self.refresh()
 
     def refresh(self) -> None:
         """Read again what is tracked, after a name or a default branch was learnt."""
         self.tracked = self.repositories.tracked()
+        self.tracking = TrackingView(self.tracked)
         configured = {rule.full_name.lower(): rule for rule in self.config.repositories}
         rules = {}
         for repository in self.tracked:

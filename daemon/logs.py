@@ -44,6 +44,8 @@ LIMIT_SECONDS = 60.0
 # sd-daemon(3): the priority of a line, as <N> at its start.
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+# There is one line for each request already; a call that is still under way is skipped on purpose.
+QUIET = {"tornado.access": logging.CRITICAL, "apscheduler": logging.ERROR}
 _BARE = re.compile(r"[A-Za-z0-9._:/@+-]+")
 
 Event = MutableMapping[str, Any]
@@ -354,5 +356,6 @@ def _route_libraries(level: int) -> None:
         root.removeHandler(handler)
     root.addHandler(_Libraries())
     root.setLevel(level)
-    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # there is one line for each request already
+    for name, quiet in QUIET.items():
+        logging.getLogger(name).setLevel(quiet)
     logging.captureWarnings(True)

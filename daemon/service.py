@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from daemon import __version__, logs, overview, systemd
 from daemon.clock import Clock
-from daemon.config import Config, SyncSettings, diff_needing_restart
+from daemon.config import Address, Config, SyncSettings, diff_needing_restart, exposures
 from daemon.core import Core, client_settings
-from daemon.errors import ConfigError, HeadwaterError, StoreUnavailable
+from daemon.errors import ConfigError, HeadwaterError, Problem, StoreUnavailable
 from daemon.logs import get_logger
 from daemon.metrics import Metrics
 from daemon.model import (
@@ -28,7 +28,6 @@ from daemon.model import (
     Trigger,
 )
 from daemon.sync.workers import Workers
-from daemon.triggers.intake import TrackingView
 from daemon.triggers.poller import Poller, poll_safely
 from daemon.triggers.schedule import promised_seconds, tick_seconds
 from daemon.triggers.scheduler import ClockWatch, Scheduler
@@ -119,6 +118,7 @@ class Service:
             rules_digest=self._rules_digest,
             on_found=self._workers.wake,
             on_missed=self._metrics.missed_webhooks.inc,
+            on_polled=lambda outcome: self._metrics.polls.labels(outcome=outcome).inc(),
             on_identity=core.refresh,
         )
         self._writer.start()
@@ -138,6 +138,7 @@ class Service:
 
     async def _start_listeners(self) -> None:
         inherited = systemd.listen_fds(environ=self._environ, pid=os.getpid())
+        self._refuse_exposure(inherited)
         public = make_public_app(self._public_deps())
         admin = make_admin_app(self._admin_deps())
         self._listeners.append(listen(public, self.config.webhook.listen, inherited=inherited.get("webhook")))
@@ -145,6 +146,16 @@ class Service:
         webhook, admin_url = (listener.url for listener in self._listeners)
         self._core.database.lock_note(webhook_url=webhook, admin_url=admin_url, webhook_path=self.config.webhook.path)
         log.info("daemon.listening", webhook=webhook + self.config.webhook.path, admin=admin_url)
+
+    def _refuse_exposure(self, inherited: Mapping[str, socket.socket]) -> None:
+        """A socket from systemd may listen where the configuration would not have been allowed to."""
+        webhook, admin = (
+            Address.of_socket(inherited[name]) if name in inherited else configured
+            for name, configured in (("webhook", self.config.webhook.listen), ("admin", self.config.admin.listen))
+        )
+        found = exposures(self.config, webhook=webhook, admin=admin)
+        if problems := [Problem(str(self.config.source), keys[0], why) for keys, why in found]:
+            raise ConfigError(problems)
 
     def _say_ready(self) -> None:
         log.info("daemon.ready", version=__version__, repositories=len(self._core.tracked))
@@ -228,6 +239,8 @@ class Service:
         log.info("config.applied", repositories=len(self._core.tracked))
 
     def _warn(self) -> None:
+        for sentence in self.config.advice:
+            log.warning("config.unwise", reason=sentence)
         for sentence in self.config.unsupported():
             log.warning("config.not_supported_yet", reason=sentence)
         if not self.config.webhook.secrets():
@@ -281,15 +294,12 @@ class Service:
         if not claim.branch or claim.repository.github_id is None:
             self._core.refresh()  # the run has learnt the default branch: intake must know it
 
-    def _tracking(self) -> TrackingView:
-        return TrackingView(self._core.tracked)
-
     def _public_deps(self) -> PublicDeps:
         return PublicDeps(
             secrets=lambda: self.config.webhook.secrets(),
             path=self.config.webhook.path,
             max_body_bytes=lambda: self.config.webhook.max_body_bytes,
-            tracking=self._tracking,
+            tracking=lambda: self._core.tracking,
             configured=lambda: self.config.github.configured,
             submit=self._writer.submit,
             now=self._clock.now,

@@ -238,7 +238,10 @@ class PollingSettings:
     reconcile_interval_seconds: Annotated[
         float,
         _seconds(1.0, '"1s"'),
-        _key("reconcile_interval", "The same while webhooks of that repository work; at least `interval`."),
+        _key(
+            "reconcile_interval",
+            "The same while webhooks of that repository work; at least `interval`.",
+        ),
     ] = 900.0
     batch_size: Annotated[int, _count(1), _key(None, "Repositories asked about in one GraphQL request.")] = 100
 

@@ -50,8 +50,9 @@ LONGEST_ROUND_SECONDS = 300.0
 class Poller:
     """Looks at due repositories; called by the scheduler, one call at a time.
 
-    ``on_found`` is called when a branch was put into the queue, ``on_missed`` with the number of
-    webhooks found missing, ``on_identity`` when a repository's name or default branch was learnt.
+    ``on_found`` is called when a branch was put into the queue, ``on_missed`` with the number of webhooks found
+    missing, ``on_polled`` with what each look found (``changed``, ``unchanged``, ``failed``), ``on_identity``
+    when a repository's name or default branch was learnt.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Poller:
         rules_digest: Callable[[PollTarget], str],
         on_found: Callable[[], None],
         on_missed: Callable[[int], None] = lambda _count: None,
+        on_polled: Callable[[str], None] = lambda _outcome: None,
         on_identity: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
@@ -77,6 +79,7 @@ class Poller:
         self._rules_digest = rules_digest
         self._on_found = on_found
         self._on_missed = on_missed
+        self._on_polled = on_polled
         self._on_identity = on_identity
         self._rest_until = 0.0
         self._outage_since: float | None = None
@@ -175,7 +178,9 @@ class Poller:
                 except RepositoryReplaced as error:
                     self._failed(target, error)
                     continue
-                found = self._observe(target, answer, read_at) or found
+                moved = self._observe(target, answer, read_at)
+                self._on_polled("changed" if moved else "unchanged")
+                found = moved or found
         if learnt:
             self._on_identity()
         if found:
@@ -184,6 +189,7 @@ class Poller:
     def _failed(self, target: PollTarget, error: Exception | None) -> None:
         gone = isinstance(error, RepositoryNotFound | RepositoryReplaced)
         state = RepositoryState.GONE if gone else RepositoryState.BLOCKED if isinstance(error, Forbidden) else None
+        self._on_polled("failed")
         name = target.query.repository.full_name
         message = str(error) if error is not None else f"GitHub did not answer about {name}"
         again = next_poll_at(self._clock.now(), target.health, self._settings(), failures=target.failures + 1)

@@ -279,7 +279,6 @@ def test_an_unknown_key_or_section_is_told_with_the_nearest_known_one(problems, 
         ("polling.interval = '999ms'", "polling.interval", '"1s" or more'),
         ("polling.interval = 60", "polling.interval", "with its unit"),
         ("polling.interval = 1979-05-27", "polling.interval", "is not a duration"),
-        ("polling.interval = '16m'", "polling.reconcile_interval", "shorter than polling.interval"),
         ("polling.reconcile_interval = '59s'", "polling.reconcile_interval", "shorter than polling.interval"),
         ("storage.delivery_retention = '95h'", "storage.delivery_retention", '"4d"'),
         (
@@ -572,3 +571,10 @@ def test_only_listeners_and_storage_need_a_restart(read):
 def test_a_hundred_thousand_repositories_load(read):
     text = "\n".join(f'[[repositories]]\nname = "acme/r{number}"' for number in range(100_000))
     assert len(read(text).repositories) == 100_000
+
+
+def test_a_long_interval_alone_raises_the_default_of_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("polling.interval = '1h'\n")
+    polling = load(path, environ={}, cwd=tmp_path).polling
+    assert (polling.interval_seconds, polling.reconcile_interval_seconds) == (3600.0, 3600.0)

@@ -277,21 +277,22 @@ def test_what_nobody_caught_is_one_line_too(written):
 
 def test_libraries_come_through_the_same_formatter(written):
     lines = written(secrets=["hunter2-canary"])
-    logging.getLogger("apscheduler").warning("job %s\nfailed", "hunter2-canary")
+    logging.getLogger("urllib3").warning("job %s\nfailed", "hunter2-canary")
     try:
         fail("hunter2-canary")
     except ValueError:
         logging.getLogger("tornado.application").exception("Uncaught")
     record, failed = (json.loads(line) for line in lines())
-    assert (record["event"], record["logger"], record["level"]) == ("library.message", "apscheduler", "warning")
+    assert (record["event"], record["logger"], record["level"]) == ("library.message", "urllib3", "warning")
     assert record["message"] == "job [redacted]\nfailed"
     assert failed["error"] == "ValueError: [redacted]"
 
 
-def test_libraries_are_heard_from_warnings_on_and_tornados_access_log_not_at_all(written):
+def test_libraries_are_heard_from_warnings_on_and_what_is_no_news_not_at_all(written):
     lines = written(level="debug")
     logging.getLogger("peewee").debug("SELECT 1")
     logging.getLogger("apscheduler").info("x")
+    logging.getLogger("apscheduler.scheduler").warning("skipped: maximum number of running instances reached")
     logging.getLogger("tornado.access").error("500 GET /?token=x")
     assert lines() == []
 
