@@ -125,13 +125,14 @@ def check(context: Context, online: bool, as_json: bool) -> None:
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
     """Show every branch: head, synced commit, how far behind, webhook health, next poll, last error."""
+    from daemon.clock import utc_now
     from daemon.commands.status import branch_rows, print_table
 
     rows = branch_rows(context.load())
     if as_json:
         _print_json({"branches": rows})
     else:
-        print_table(rows)
+        print_table(rows, now=utc_now())
 
 
 @cli.command()

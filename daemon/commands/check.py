@@ -91,7 +91,7 @@ def _repository(client: GitHubClient, rule: RepositoryRule) -> Finding:
     try:
         remote = client.repository(RepositoryRef(rule.owner, rule.name))
     except GitHubError as error:
-        return Finding(rule.full_name, str(error), ok=False)
+        return Finding(rule.full_name, str(error).removeprefix(f"{rule.full_name}: "), ok=False)
     branch = remote.default_branch or "no commit yet"
     renamed = (
         f"; now named {remote.owner}/{remote.name}" if (remote.owner, remote.name) != (rule.owner, rule.name) else ""

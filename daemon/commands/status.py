@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from daemon.clock import Clock
@@ -75,26 +76,35 @@ def _behind(confirmed_at: datetime | None, now: datetime) -> float | None:
     return None if confirmed_at is None else round(max(0.0, (now - confirmed_at).total_seconds()), 3)
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """The rows for a person; nothing to show says what to do."""
+def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
+    """The rows for a person, errors below in full; nothing to show says what to do."""
     if not rows:
         print_nothing()
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("branch", "state", "commit", "confirmed", "webhook", "trigger", "last error"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in ("branch", "state", "head", "synced", "seen", "trigger", "webhook", "next poll"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         state = str(row["state"])
         table.add_row(
-            f"{row['repository']}@{row['name'] or '?'}",
+            escape(_label(row)),
             f"[{COLOURS.get(state, 'white')}]{state}[/]",
+            (row.get("remote_sha") or "-")[:SHORT],
             (row.get("head_sha") or "-")[:SHORT],
             _ago(row["behind_seconds"]),
-            _webhook(row),
             row.get("last_trigger") or "-",
-            _plain(row.get("last_error") or ""),
+            _webhook(row),
+            _until(row.get("next_poll_at"), now),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        if row.get("last_error"):
+            console.print(f"{escape(_label(row))}: {escape(row['last_error'])}", soft_wrap=True, highlight=False)
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{row['repository']}@{row['name'] or '?'}"
 
 
 def print_nothing() -> None:
@@ -104,17 +114,24 @@ def print_nothing() -> None:
 
 def _webhook(row: dict[str, Any]) -> str:
     missed = row["missed_webhooks"]
-    return f"{row['webhook']} ({missed} missed)" if missed else str(row["webhook"])
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+    return f"{row['webhook']} ({missed})" if missed else str(row["webhook"])
 
 
 def _ago(seconds: float | None) -> str:
     if seconds is None:
         return "never"
+    return f"{_span(seconds)} ago"
+
+
+def _until(instant: str | None, now: datetime) -> str:
+    if instant is None:
+        return "-"
+    seconds = (datetime.fromisoformat(instant) - now).total_seconds()
+    return f"in {_span(seconds)}" if seconds > 0 else "due"
+
+
+def _span(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"

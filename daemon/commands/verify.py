@@ -36,8 +36,10 @@ class Report:
 
     def text(self) -> str:
         where = f"{self.repository}@{self.branch or '(default branch)'}"
+        if self.head_sha is None and not self.drift:
+            return f"{where}  not synced yet: there is nothing to verify"
         if not self.drift:
-            return f"{where}  ok: {self.entries} entries prove {(self.head_sha or 'nothing yet')[:7]}"
+            return f"{where}  ok: {self.entries} entries prove {self.head_sha}"
         return "\n".join([f"{where}  DRIFT", *(f"  {sentence}" for sentence in self.drift)])
 
     def as_json(self) -> dict[str, Any]:

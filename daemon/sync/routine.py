@@ -240,6 +240,8 @@ class Routine:
 
     def _is_past(self, attempt: Attempt, item: Announcement) -> bool:
         """A late delivery: the branch was at that head before, or has moved on from it since."""
+        if item.after is None:
+            return True  # it named no head: whatever is read now is later than what it told of
         if item.before == attempt.facts.head_sha:
             return False  # it says the branch leaves what is stored now: that is news
         branch = attempt.claim.branch_id
@@ -250,7 +252,7 @@ class Routine:
         return self._jobs.acted_head(branch, item.after) or self._snapshots.has_commit(branch, item.after)
 
     def _contains(self, attempt: Attempt, head: str, item: Announcement) -> bool:
-        if NO_BRANCH in (head, _target(item)) or item.before == head:
+        if item.after is None or NO_BRANCH in (head, _target(item)) or item.before == head:
             return False
         try:
             comparison = self._client.compare(attempt.repository, item.after, head)
@@ -294,20 +296,21 @@ class Routine:
                 return None
             believed = True
         listed = self._list_commits(attempt, read.head)
-        if not believed and self._is_behind(attempt, read.head, listed) and not self._settled(attempt, read.head):
-            return None
+        if attempt.facts.head_sha not in {None, *(commit.sha for commit in listed)}:
+            # Another history: is it still the same repository? A name that somebody else took is told
+            # apart by the id alone, and neither heads nor commits carry that by REST.
+            self._client.repository(attempt.repository)
+            if not believed and self._is_behind(attempt, read.head) and not self._settled(attempt, read.head):
+                return None
         return self._update(attempt, read, listed, announced)
 
     def _known_before(self, attempt: Attempt, head: str) -> bool:
         branch = attempt.claim.branch_id
         return self._snapshots.has_commit(branch, head) or self._jobs.acted_head(branch, head)
 
-    def _is_behind(self, attempt: Attempt, head: str, listed: Sequence[Commit]) -> bool:
-        stored = attempt.facts.head_sha
-        if stored is None or any(commit.sha == stored for commit in listed):
-            return False
+    def _is_behind(self, attempt: Attempt, head: str) -> bool:
         try:
-            return self._client.compare(attempt.repository, stored, head).status == "behind"
+            return self._client.compare(attempt.repository, attempt.stored_head, head).status == "behind"
         except ObjectNotFound:
             return False  # the stored head is gone from GitHub: a rewritten history, not an older one
 
@@ -358,6 +361,6 @@ class Routine:
         return planning.merge_history(self._snapshots.commit_shas(attempt.claim.branch_id), listed)
 
 
-def _target(item: Announcement) -> str:
-    """The head an announcement promises; a deletion promises that there is none."""
+def _target(item: Announcement) -> str | None:
+    """The head an announcement promises, if it named one; a deletion promises that there is none."""
     return NO_BRANCH if item.after == ZERO_SHA else item.after

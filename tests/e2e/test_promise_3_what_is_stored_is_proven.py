@@ -112,20 +112,25 @@ def test_a_hostile_repository_is_equal_to_git_after_every_replayed_commit(
 
 
 @pytest.mark.timeout(300)
-def test_fifty_commits_by_webhook_only_are_each_equal_to_git(
-    tmp_path: Path, github: StandIn, make_daemon: Callable[..., Daemon]
+@pytest.mark.parametrize("by", ["webhook", "poll"])
+def test_fifty_commits_by_one_way_only_are_each_equal_to_git(
+    tmp_path: Path, github: StandIn, make_daemon: Callable[..., Daemon], by: str
 ) -> None:
     repo = hostile(tmp_path)
     github.add("octo/data", repo.path)
-    daemon = make_daemon(sections={"polling": "enabled = false"}).start()
+    settings = {"sections": {"polling": "enabled = false"}} if by == "webhook" else {"interval": "1s"}
+    daemon = make_daemon(**settings).start()
     github.hook("octo/data", daemon.webhook_url, daemon.secret)
     chance = random.Random(12)
     for n in range(COMMITS):
         before = repo.head()
         replay(repo, n, chance)
-        github.push("octo/data", "main", before, repo.head())
+        if by == "webhook":
+            github.push("octo/data", "main", before, repo.head())
         daemon.wait_head(repo.head())
         assert_equal_to_git(daemon, repo)
+    triggers = {run["trigger"] for run in daemon.runs()} - {"startup"}
+    assert triggers <= {by}
 
 
 def test_a_tree_that_does_not_prove_changes_nothing_and_says_why(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from bench import Bench
 
 from daemon.demo.standin.faults import CutBody, Drop, Html, Status
-from daemon.demo.standin.gitrepo import Submodule, Symlink, executable
+from daemon.demo.standin.gitrepo import GitRepo, Submodule, Symlink, executable
 from daemon.model import ZERO_SHA, Outcome, Trigger, WebhookHealth
 from daemon.sync.patterns import rules
 
@@ -171,6 +173,17 @@ def test_an_announced_head_that_never_shows_ends_after_agreeing_reads_and_mistru
     assert bench.settle() == pytest.approx(10, abs=0.5)
     assert bench.record().webhook is WebhookHealth.UNKNOWN
     assert bench.jobs.counts(bench.time.at).pending == 0
+
+
+def test_a_push_that_names_no_head_is_answered_by_whatever_is_there(bench: Bench) -> None:
+    bench.sync()
+    after = bench.repo.commit({"one.md": b"1\n"})
+    for guid in ("with news", "without"):
+        bench.announce(None, None, guid=guid)
+        assert bench.work() is not None
+        assert bench.facts().head_sha == after
+        assert bench.jobs.counts(bench.time.at).pending == 0
+    assert all(one.run_id for one in bench.history.deliveries(before_id=None, limit=9))
 
 
 def test_a_newer_announcement_is_kept_waiting_while_an_older_head_is_taken(bench: Bench) -> None:
@@ -385,3 +398,16 @@ def test_damaged_content_is_found_and_mended_by_an_audit(bench: Bench) -> None:
     assert result is not None
     assert result.outcome is Outcome.UPDATED
     bench.assert_equal_to_git()
+
+
+def test_another_repository_under_the_same_name_is_not_mixed_in(bench: Bench, tmp_path: Path) -> None:
+    bench.sync()
+    stored = bench.tree()
+    other = GitRepo.init(tmp_path / "other.git")
+    other.commit({"foreign.md": b"not ours\n"})
+    bench.github.recreate("octo/data", other.path)
+    result = bench.sync()
+    assert result.outcome is Outcome.FAILED
+    assert result.error is not None
+    assert "another repository" in result.error
+    assert bench.tree() == stored
