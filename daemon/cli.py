@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 something failed; 2 wrong usage; 78 the configuration is i
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -30,18 +31,26 @@ class Context:
 
     def __init__(self, explicit: str | None) -> None:
         self.explicit = explicit
+        self.cwd = _working_folder()  # once: a daemon that reloads must not depend on the folder being still there
 
     def path(self) -> Path:
         """The file to read. Raises ConfigError when there is none."""
         from daemon.config import find
 
-        return find(self.explicit, environ=os.environ, cwd=Path.cwd())
+        return find(self.explicit, environ=os.environ, cwd=self.cwd)
 
     def load(self) -> Config:
         """The configuration as it is now. Raises ConfigError with every problem."""
         from daemon.config import load
 
-        return load(self.path(), environ=os.environ, cwd=Path.cwd())
+        return load(self.path(), environ=os.environ, cwd=self.cwd)
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was deleted: absolute paths work all the same, relative ones will not be found
+        return Path()
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -76,7 +85,13 @@ def run(context: Context) -> None:
     logs.configure(config.log.level, config.log.format, secrets=config.secret_values, stream=sys.stderr)
     logs.log_uncaught()
     service = Service(config, load=context.load, environ=dict(os.environ))
-    asyncio.run(service.run())
+    try:
+        asyncio.run(service.run())
+    except ConfigError:
+        raise
+    except (HeadwaterError, OSError) as error:  # a line like the others, for whatever reads the log
+        logs.get_logger().critical("daemon.failed", error=_reason(error))
+        sys.exit(EXIT_FAILED)
 
 
 @cli.command()
@@ -169,7 +184,7 @@ def demo(path: Path | None, once: bool, as_json: bool) -> None:
 
 def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     """The configured spelling of the named repositories, all of them when none is named."""
-    configured = {rule.full_name.lower(): rule.full_name for rule in config.repositories}
+    configured = {rule.full_name.lower(): rule.full_name for rule in config.repositories if not rule.is_pattern}
     unknown = [name for name in names if name.lower() not in configured]
     if unknown:
         known = ", ".join(configured.values()) or "no repository"
@@ -189,15 +204,22 @@ def _guarded(command: Callable[[], Any]) -> NoReturn:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(EXIT_CONFIG)
-    except HeadwaterError as error:
-        click.echo(f"headwater: {error}", err=True)
-        sys.exit(EXIT_FAILED)
-    except OSError as error:
-        click.echo(f"headwater: {error.strerror or error}", err=True)
+    except (HeadwaterError, OSError) as error:
+        click.echo(f"headwater: {_reason(error)}", err=True)
         sys.exit(EXIT_FAILED)
     sys.exit(0)
 
 
+def _reason(error: HeadwaterError | OSError) -> str:
+    """One sentence without the number of the error, but with the file it is about."""
+    if isinstance(error, HeadwaterError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
 def main() -> NoReturn:
     """The command `headwater`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None when it is closed
+            stream.reconfigure(errors="backslashreplace")  # a name beyond the locale's characters is no reason to fail
     _guarded(cli)

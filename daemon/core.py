@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from daemon.clock import Clock
 from daemon.config import Config
+from daemon.errors import StoreError
 from daemon.github.client import GitHubClient
 from daemon.github.exchange import ClientSettings
 from daemon.github.governor import Governor
@@ -48,6 +49,15 @@ class Core:
             rules=self.rules_of,
         )
         self.track()
+
+    def adopt(self, config: Config) -> None:
+        """Go on with another configuration; everything is due. Raises StoreError, and the old one stays."""
+        before, self.config = self.config, config
+        try:
+            self.track()
+        except StoreError:
+            self.config = before
+            raise
 
     def track(self) -> None:
         """Bring the stored set of repositories in line with the configuration."""

@@ -110,6 +110,7 @@ class HeadsQuery:
     repository: RepositoryRef
     branches: tuple[str, ...] = ()
     known: tuple[tuple[str, str], ...] = ()  # (branch, sha we have), for conditional REST requests
+    identify: bool = False  # by REST, ask also what the repository is now: a head tells no new name or default branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +233,11 @@ class ContentRules:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A head that a delivery not acted on yet announced for a branch."""
+    """What a delivery not acted on yet announced for a branch; ``after`` is None where it named no head."""
 
     delivery_id: int
-    before: str
-    after: str
+    before: str | None
+    after: str | None
     received_at: datetime
 
 

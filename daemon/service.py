@@ -17,7 +17,7 @@ from daemon import __version__, logs, overview, systemd
 from daemon.clock import Clock
 from daemon.config import Address, Config, SyncSettings, diff_needing_restart, exposures
 from daemon.core import Core, client_settings
-from daemon.errors import ConfigError, HeadwaterError, Problem, StoreUnavailable
+from daemon.errors import ConfigError, HeadwaterError, Problem, StoreError, StoreUnavailable
 from daemon.logs import get_logger
 from daemon.metrics import Metrics
 from daemon.model import (
@@ -211,28 +211,27 @@ class Service:
         """Read the configuration again: all of it applies or none of it."""
         systemd.notify(systemd.reloading(), environ=self._environ)
         try:
-            new = self._load()
+            self._apply(self._load())
         except ConfigError as error:
             for problem in error.problems:
                 log.error("config.refused", problem=str(problem))
             log.error("config.kept", reason="the new configuration is invalid; the old one stays in force")
-        else:
-            self._apply(new)
+        except StoreError as error:
+            log.error("config.kept", reason=f"the store cannot take the new configuration; reload later: {error}")
         self._say_reloaded()
 
     def _say_reloaded(self) -> None:
         systemd.notify(f"READY=1\nSTATUS=keeping {len(self._core.tracked)} repositories", environ=self._environ)
 
     def _apply(self, new: Config) -> None:
+        self._core.adopt(new)  # first, because it alone can fail
         for key in diff_needing_restart(self.config, new):
             log.warning("config.needs_restart", key=key)
-        self.config = self._core.config = new
+        self.config = new
         logs.configure(new.log.level, new.log.format, secrets=lambda: self.config.secret_values())
         self._warn()
         self._core.client.reconfigure(client_settings(new))
         self._poller.forget_graphql_outage()
-        self._core.track()
-        self._core.repositories.everything_due(now=self._clock.now())
         self._schedule_polls()
         self._workers.resize()
         self._workers.wake()

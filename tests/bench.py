@@ -73,10 +73,11 @@ class Bench:
     token: str | None = TOKEN
     anonymous: bool = False
     batch_size: int = 100
+    busy_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         self.time = MovableClock()
-        self.database = Database.open(self.folder / "bench.db", clock=self.time.clock)
+        self.database = Database.open(self.folder / "bench.db", clock=self.time.clock, busy_seconds=self.busy_seconds)
         self.repositories = Repositories(self.database)
         self.jobs = Jobs(self.database)
         self.snapshots = Snapshots(self.database)
@@ -110,7 +111,7 @@ class Bench:
         self.polling = PollingSettings(
             enabled=True, interval_seconds=60.0, reconcile_interval_seconds=900.0, batch_size=self.batch_size
         )
-        self.found = 0
+        self.found = self.missed = self.learnt = 0
         self.poller = Poller(
             self.database,
             self.repositories,
@@ -119,12 +120,20 @@ class Bench:
             clock=self.time.clock,
             settings=lambda: self.polling,
             rules_digest=lambda _target: self.content.digest,
-            on_found=self._count,
+            on_found=self._count_found,
+            on_missed=self._count_missed,
+            on_identity=self._count_learnt,
         )
         self.repositories.track(self.repositories_rules, now=self.time.at)
 
-    def _count(self) -> None:
+    def _count_found(self) -> None:
         self.found += 1
+
+    def _count_missed(self, count: int) -> None:
+        self.missed += count
+
+    def _count_learnt(self) -> None:
+        self.learnt += 1
 
     def close(self) -> None:
         self.client.close()
@@ -150,7 +159,9 @@ class Bench:
     def want(self, trigger: Trigger = Trigger.MANUAL, branch: str | None = None) -> None:
         self.jobs.want([self.facts(branch).id], trigger, now=self.time.at)
 
-    def announce(self, before: str, after: str, *, branch: str = "main", guid: str | None = None) -> DeliveryStatus:
+    def announce(
+        self, before: str | None, after: str | None, *, branch: str = "main", guid: str | None = None
+    ) -> DeliveryStatus:
         """A verified push delivery, as intake would hand it to the writer."""
         delivery = Delivery(
             guid=guid,

@@ -19,6 +19,17 @@ from daemon.web.answers import branch_json, iso
 
 PAGE = 1000
 SHORT = 7
+UNKNOWN = (  # of a branch without a name
+    "name",
+    "head_sha",
+    "tree_sha",
+    "remote_sha",
+    "synced_at",
+    "confirmed_at",
+    "tree_verified",
+    "tree_error",
+    "last_trigger",
+)
 COLOURS = {"fresh": "green", "stale": "yellow", "syncing": "cyan", "failed": "red", "gone": "red", "empty": "dim"}
 
 
@@ -62,7 +73,7 @@ def _unnamed(repository: RepositoryRecord) -> dict[str, Any]:
     """A repository whose default branch nobody has told us yet still gets its row."""
     return {
         "repository": repository.full_name,
-        "name": None,
+        **dict.fromkeys(UNKNOWN),
         "state": "failed" if repository.last_error else "stale",
         "last_error": repository.last_error,
         "next_poll_at": iso(repository.next_poll_at) if repository.next_poll_at else None,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +34,8 @@ from daemon.web.answers import run_json
 
 POLL_SECONDS = 0.1
 ASK_SECONDS = 30.0
+STARTING_SECONDS = 10.0
+RESTART_SECONDS = 6.0
 SHORT = 7
 
 
@@ -85,16 +88,26 @@ def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger
             "GitHub is not configured: set github.token (or GITHUB_TOKEN), "
             "or github.anonymous = true for public repositories"
         )
-    path = config.storage.sqlite_path
-    daemon = Database.locked_by(path)
-    if daemon and daemon.get("admin_url"):
-        return _Asking(config, str(daemon["admin_url"])).sync(names, trigger)
+    if url := _daemon_url(config.storage.sqlite_path, Clock()):
+        return _Asking(config, url).sync(names, trigger)
     logs.configure("warning", config.log.format, secrets=config.secret_values, stream=sys.stderr)
     core = Core(config, clock=Clock(), metrics=Metrics())
     try:
         return _Working(core).sync(names, trigger)
     finally:
         core.close()
+
+
+def _daemon_url(path: Path, clock: Clock) -> str | None:
+    """Where the daemon that owns the store is asked; one that is just starting is given time to listen."""
+    deadline = clock.monotonic() + STARTING_SECONDS
+    while (owner := Database.locked_by(path)) is not None:
+        if url := owner.get("admin_url"):
+            return str(url)
+        if clock.monotonic() > deadline:
+            return None
+        clock.sleep(POLL_SECONDS)
+    return None
 
 
 class _Working:
@@ -139,6 +152,7 @@ class _Asking:
         self._config = config
         self._url = url
         self._clock = Clock()
+        self._last_alive = self._clock.monotonic()
 
     def sync(self, names: Sequence[str], trigger: Trigger) -> list[SyncResult]:
         for name in names:
@@ -154,8 +168,17 @@ class _Asking:
         branches = list(_branches(Repositories(database), names))
         for _, branch in branches:
             while not _ended(jobs.record(branch.id)):
+                self._assert_daemon()
                 self._clock.sleep(POLL_SECONDS)
         return [_result(name, branch.id, jobs, history, snapshots) for name, branch in branches]
+
+    def _assert_daemon(self) -> None:
+        """Raise HeadwaterError once no daemon has owned the store for longer than a restart takes."""
+        now = self._clock.monotonic()
+        if Database.locked_by(self._config.storage.sqlite_path) is not None:
+            self._last_alive = now
+        elif now - self._last_alive > RESTART_SECONDS:
+            raise HeadwaterError("the daemon ended before it had synced; it will when it is started again")
 
     def _post(self, path: str) -> None:
         headers = {"Content-Length": "0", "Host": self._config.admin.allowed_hosts[0]}
@@ -209,7 +232,10 @@ def _ended(job: JobRecord) -> bool:
     """Nothing is left to do, or the last attempt failed: a person who waits wants to hear of it now."""
     if job.state == "running":
         return False
-    return job.done_generation >= job.wanted_generation or job.last_error is not None
+    if job.done_generation >= job.wanted_generation or job.state == "failed":
+        return True
+    # Asking takes the wait away and a failed attempt sets it: an error without a wait is that of an attempt before.
+    return job.last_error is not None and job.run_after is not None
 
 
 def _result(name: str, branch_id: int, jobs: Jobs, history: History, snapshots: Snapshots) -> SyncResult:

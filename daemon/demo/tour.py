@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -230,7 +233,10 @@ def take_tour(path: Path | None, *, once: bool, as_json: bool) -> bool:
     def say(text: str) -> None:
         click.echo(text, err=as_json)
 
+    if shutil.which("git") is None:
+        raise HeadwaterError("the demo needs git, and there is none on the PATH: install it (apt-get install git)")
     with ExitStack() as stack:
+        stack.enter_context(_ended_in_order())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-demo-")))
         repo = _copy(path, folder) if path else _fresh(folder)
         token, secret = secrets.token_hex(16), secrets.token_hex(16)
@@ -238,6 +244,7 @@ def take_tour(path: Path | None, *, once: bool, as_json: bool) -> bool:
         github.add(NAME, repo.path)
         database = folder / "headwater.db"
         config = folder / "config.toml"
+        config.touch(0o600)
         config.write_text(
             CONFIG.format(api_url=github.url, token=token, secret=secret, database=database, name=NAME),
             encoding="utf-8",
@@ -273,6 +280,28 @@ def _fresh(folder: Path) -> GitRepo:
     repo.commit({"README.md": b"# A site\n", "docs/index.md": b"# Welcome\n"}, "Begin")
     repo.commit({f"docs/page-{number}.md": b"# Page %d\n" % number for number in range(20)}, "Add pages")
     return repo
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """TERM, and HUP when the terminal is closed, end the tour as Ctrl-C does; a second one has to wait.
+
+    Neither the daemon nor the folder may stay behind.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores HUP
+    before = {number: signal.signal(number, interrupt) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

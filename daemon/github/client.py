@@ -106,14 +106,14 @@ class GitHubClient:
     def heads_by_rest(self, query: HeadsQuery) -> RepositoryHeads:
         """The heads of one repository by conditional requests, which cost nothing while nothing changed.
 
-        ``repository`` is only filled in when it had to be asked for: its id or its branches were not known,
-        or one of them is gone. Raises Outage or Unauthorized.
+        ``repository`` is only filled in when it had to be asked for: by ``identify``, because its id or its
+        branches were not known, or because one of them is gone. Raises Outage or Unauthorized.
         """
         ref = query.repository
         known = dict(query.known)
         names = tuple(dict.fromkeys((*query.branches, *known)))
         try:
-            if ref.github_id is None or not names:
+            if ref.github_id is None or not names or query.identify:
                 return self._heads_with_repository(ref, names, known)
             try:
                 heads = self._heads_of(ref, names, known)

@@ -102,6 +102,8 @@ def refusal(answer: Answer, *, asked: str, subject: Subject) -> GitHubError | No
     said = message_of(answer)
     if status in _MISSING:
         return _missing(status, asked, said, subject)
+    if status == HTTPStatus.NOT_IMPLEMENTED:  # of all 5xx the one that waiting does not mend
+        return _denied(status, asked, said)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         error = Overloaded if status in _GAVE_UP else Unreachable
         return error(f"{asked}: GitHub says {status}; it is asked again later{_said(said)}")

@@ -13,7 +13,6 @@ from typing import Any
 
 from daemon.errors import LeaseLost
 from daemon.model import (
-    ZERO_SHA,
     Announcement,
     Claim,
     JobRecord,
@@ -73,6 +72,11 @@ class Jobs:
         with self._db.write():
             asked = [self._want(branch_id, trigger, now) for branch_id in branch_ids]
         return any(news for _, news in asked)
+
+    def revive(self, branch_id: int, trigger: Trigger, *, now: datetime) -> bool:
+        """Ask again for what was parked as failed; False where nothing was."""
+        with self._db.write():
+            return wishes.load(self._db, branch_id, now).parked and self._want(branch_id, trigger, now)[1]
 
     def _want(self, branch_id: int, trigger: Trigger, now: datetime) -> tuple[int, bool]:
         """The generation that includes this trigger, and whether it is news. Inside ``write``."""
@@ -266,10 +270,7 @@ class Jobs:
                 " WHERE branch_id = ? AND generation <= ? AND NOT acted AND status = 'accepted' ORDER BY id",
                 (branch_id, generation),
             ).fetchall()
-        return [
-            Announcement(id_, before or ZERO_SHA, after or ZERO_SHA, instant_value(at))
-            for id_, before, after, at in rows
-        ]
+        return [Announcement(id_, before, after, instant_value(at)) for id_, before, after, at in rows]
 
     def moved_away(self, branch_id: int, sha: str) -> bool:
         """Whether an accepted delivery says that the branch was at ``sha`` and left it."""

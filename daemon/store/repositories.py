@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -43,6 +43,8 @@ _CONFIRM = """
 _MARK = """
     UPDATE branch SET gone = ?, empty = ?, confirmed_at = ?, last_error = coalesce(?, last_error) WHERE id = ?
 """
+_LOOK_BY = "UPDATE repository SET next_poll_at = ? WHERE id = ? AND next_poll_at > ?"
+_FORGET_LOOK = "UPDATE repository SET polled_at = NULL WHERE id = ? AND polled_at > ?"
 _SUSPECT = """
     UPDATE repository SET suspect_sha = ?, suspect_branch = ?, suspect_at = ?
     WHERE id = ? AND suspect_sha IS NULL AND NOT EXISTS (
@@ -51,7 +53,7 @@ _SUSPECT = """
           AND delivery.status = 'accepted')
 """
 _MISSED = """
-    UPDATE repository SET missed_webhooks = missed_webhooks + 1, webhook = ?,
+    UPDATE repository SET missed_webhooks = missed_webhooks + 1, webhook = ?, next_poll_at = NULL,
                           suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL
     WHERE suspect_at <= ?
 """
@@ -208,10 +210,10 @@ class Repositories:
             facts = records.tracked_facts(self._db, [row.id for row in rows])
         return [records.poll_target(row, [fact for fact in facts if fact.repository_id == row.id]) for row in rows]
 
-    def schedule(self, repository_ids: Sequence[int], *, next_poll_at: datetime) -> None:
-        table = tables.Repository
+    def look_by(self, repository_id: int, *, at: datetime) -> None:
+        """Look no later than ``at``; a look that is due before stays so."""
         with self._db.write():
-            self._db.run(table.update(next_poll_at=next_poll_at).where(table.id.in_(list(repository_ids))))
+            self._db.execute(_LOOK_BY, (instant_text(at), repository_id, instant_text(at)))
 
     def everything_due(self, now: datetime) -> None:
         """Look at all of them as soon as may be: after a start, a reload, an outage of ours."""
@@ -230,12 +232,16 @@ class Repositories:
         self,
         repository_id: int,
         *,
+        at: datetime,
         error: str,
         state: RepositoryState | None,
         next_poll_at: datetime,
         count: bool = True,
     ) -> None:
-        """A look failed; ``state`` is what that says of the repository, ``count`` whether it is to blame."""
+        """A look failed; ``state`` is what that says of the repository, ``count`` whether it is to blame.
+
+        A last look ahead of ``at`` is forgotten: the clock jumped back, and by it the look would be due for ever.
+        """
         values: dict[str, Any] = {"last_error": optional_plain(error), "next_poll_at": next_poll_at}
         if state is not None:
             values["state"] = state.value
@@ -243,6 +249,7 @@ class Repositories:
             values["poll_failures"] = tables.Repository.poll_failures + 1
         with self._db.write():
             self._update(repository_id, **values)
+            self._db.execute(_FORGET_LOOK, (repository_id, instant_text(at)))
 
     def _update(self, repository_id: int, **values: Any) -> None:
         table = tables.Repository
@@ -278,7 +285,10 @@ class Repositories:
             self._db.execute(_SUSPECT, (sha, branch, instant_text(at), repository_id, branch, sha))
 
     def settle_suspects(self, *, before: datetime) -> int:
-        """Count every head found up to that instant, and not announced since, as a missed webhook; how many."""
+        """Count every head found up to that instant, and not announced since, as a missed webhook; how many.
+
+        Such a repository is due at once: its next look was set for as long as webhooks were thought to work.
+        """
         with self._db.write():
             return self._db.execute(_MISSED, (WebhookHealth.MISSING.value, instant_text(before))).rowcount
 

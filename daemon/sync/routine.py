@@ -269,7 +269,7 @@ class Routine:
             # a while, and look again soon, in case the API was just slow for longer than that.
             repository_id = attempt.claim.repository_id
             self._repositories.set_health(repository_id, WebhookHealth.UNKNOWN)
-            self._repositories.schedule([repository_id], next_poll_at=now + timedelta(seconds=LOOK_AGAIN_SECONDS))
+            self._repositories.look_by(repository_id, at=now + timedelta(seconds=LOOK_AGAIN_SECONDS))
             return True
         self._jobs.waiting(
             attempt.claim,

@@ -20,6 +20,7 @@ from daemon.errors import (
     ObjectNotFound,
     Outage,
     RateLimited,
+    StoreError,
     StoreUnavailable,
     Unauthorized,
 )
@@ -136,7 +137,7 @@ class Workers:
     def _claim(self) -> Claim | None:
         try:
             return self._jobs.claim(self._owner, now=self._clock.now(), lease_seconds=LEASE_SECONDS)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("worker.claim_failed", error=str(error))
             return None
 
@@ -176,7 +177,7 @@ class Workers:
             return self._record(claim, error, started_at)
         except LeaseLost as lost:
             log.warning("run.lease_lost", branch=_label(claim), error=str(lost))
-        except StoreUnavailable as unavailable:
+        except StoreError as unavailable:
             # The lease runs out by itself, and the job with it becomes claimable again.
             log.error("run.end_not_stored", branch=_label(claim), error=str(unavailable))
             self._clock.sleep(IDLE_SECONDS)
@@ -226,7 +227,7 @@ class Workers:
     def _hand_back(self, claim: Claim) -> None:
         try:
             self._jobs.hand_back(claim, now=self._clock.now())
-        except (LeaseLost, StoreUnavailable) as error:
+        except StoreError as error:
             log.warning("run.not_handed_back", branch=_label(claim), error=str(error))
 
     # -- heartbeat --------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class Workers:
     def _renew(self, running: _Running) -> None:
         try:
             kept = self._jobs.renew(running.claim, now=self._clock.now(), lease_seconds=LEASE_SECONDS)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("run.lease_not_renewed", branch=_label(running.claim), error=str(error))
             return
         if not kept:

@@ -7,7 +7,8 @@ GraphQL cannot be had, each branch costs one conditional request that answers 30
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from daemon.clock import Clock
@@ -27,6 +28,7 @@ from daemon.github.client import GitHubClient
 from daemon.logs import get_logger
 from daemon.model import (
     BranchFacts,
+    HeadsQuery,
     PollTarget,
     RemoteRepository,
     RepositoryHeads,
@@ -41,6 +43,7 @@ from daemon.triggers.schedule import grace_seconds, next_poll_at
 
 log = get_logger()
 
+IDENTITY_SECONDS = 3600.0  # how long a new name or default branch may go unseen while only REST can be asked
 REST_ONLY_SECONDS = 300.0  # how long to ask by REST after GraphQL could not be used
 SHORTEST_OUTAGE_WAIT_SECONDS = 1.0
 LONGEST_OUTAGE_WAIT_SECONDS = 60.0
@@ -84,6 +87,7 @@ class Poller:
         self._rest_until = 0.0
         self._outage_since: float | None = None
         self._looked_at: set[int] = set()
+        self._identified_at: dict[int | None, float] = {}
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -108,34 +112,44 @@ class Poller:
     def _round(self, targets: Sequence[PollTarget]) -> bool:
         """Ask about one batch; False when GitHub cannot be asked at all right now."""
         read_at = self._clock.now()
+        seen: list[tuple[PollTarget, RepositoryHeads]] = []
+        outage: GitHubError | None = None
         try:
             with self._client.background():
-                answers = self._ask(targets)
+                for target, answer in self._answers(targets):
+                    seen.append((target, answer))
         except (Outage, Unauthorized) as error:
-            self._put_off(targets, error)
-            return False
+            outage = error
         except GitHubError as error:
-            answers = [RepositoryHeads(None, error=error) for _ in targets]
-        self._outage_since = None
-        self._record(list(zip(targets, answers, strict=True)), read_at)
-        return True
+            seen += [(target, RepositoryHeads(None, error=error)) for target in targets[len(seen) :]]
+        if seen:
+            self._outage_since = None
+            self._record(seen, read_at)
+        if outage is not None:
+            self._put_off(targets[len(seen) :], outage)
+        return outage is None
 
-    def _ask(self, targets: Sequence[PollTarget]) -> list[RepositoryHeads]:
-        queries = [target.query for target in targets]
+    def _answers(self, targets: Sequence[PollTarget]) -> Iterator[tuple[PollTarget, RepositoryHeads]]:
+        """Each target with its answer, as they come: a limit may allow some of a batch and not the rest."""
+        for target, answer in zip(targets, self._heads([target.query for target in targets]), strict=True):
+            # Where branches are tracked by glob, one more request lists all branches of the repository.
+            globbed = any(map(is_glob, target.patterns))
+            yield target, self._with_all_branches(target, answer) if globbed else answer
+
+    def _heads(self, queries: Sequence[HeadsQuery]) -> Iterable[RepositoryHeads]:
         if self._clock.monotonic() >= self._rest_until:
             try:
-                return self._with_globs(targets, self._client.heads(queries))
+                return self._client.heads(queries)
             except GraphQLUnavailable as error:
                 log.info("poll.by_rest", reason=str(error), seconds=REST_ONLY_SECONDS)
                 self._rest_until = self._clock.monotonic() + REST_ONLY_SECONDS
-        return self._with_globs(targets, [self._client.heads_by_rest(query) for query in queries])
+        return map(self._client.heads_by_rest, map(self._rest_query, queries))
 
-    def _with_globs(self, targets: Sequence[PollTarget], answers: list[RepositoryHeads]) -> list[RepositoryHeads]:
-        """Where branches are tracked by glob, one more request lists all branches of the repository."""
-        return [
-            self._with_all_branches(target, answer) if any(map(is_glob, target.patterns)) else answer
-            for target, answer in zip(targets, answers, strict=True)
-        ]
+    def _rest_query(self, query: HeadsQuery) -> HeadsQuery:
+        """By REST a head costs nothing and says nothing of the repository: now and then that is asked as well."""
+        at = self._identified_at.get(query.repository.github_id)
+        fresh = at is not None and self._clock.monotonic() - at < IDENTITY_SECONDS
+        return query if fresh else replace(query, identify=True)
 
     def _with_all_branches(self, target: PollTarget, answer: RepositoryHeads) -> RepositoryHeads:
         if answer.error is not None:
@@ -161,7 +175,7 @@ class Poller:
         with self._database.write():
             for target in targets:
                 self._repositories.poll_failed(
-                    target.repository_id, error=str(error), state=None, next_poll_at=again, count=False
+                    target.repository_id, at=now, error=str(error), state=None, next_poll_at=again, count=False
                 )
 
     # -- what was seen ----------------------------------------------------------------------------
@@ -192,13 +206,17 @@ class Poller:
         self._on_polled("failed")
         name = target.query.repository.full_name
         message = str(error) if error is not None else f"GitHub did not answer about {name}"
-        again = next_poll_at(self._clock.now(), target.health, self._settings(), failures=target.failures + 1)
+        now = self._clock.now()
+        again = next_poll_at(now, target.health, self._settings(), failures=target.failures + 1)
         log.warning("poll.repository_failed", repository=name, error=message)
-        self._repositories.poll_failed(target.repository_id, error=message, state=state, next_poll_at=again)
+        self._repositories.poll_failed(target.repository_id, at=now, error=message, state=state, next_poll_at=again)
 
     def _identify(self, target: PollTarget, remote: RemoteRepository | None, read_at: datetime) -> bool:
-        if remote is None or remote == target.known:
-            return False  # None: asked by REST, where the identity is only read when it has to be
+        if remote is None:
+            return False  # asked by REST, where the identity is only read now and then
+        self._identified_at[remote.github_id] = self._clock.monotonic()
+        if remote == target.known:
+            return False
         self._repositories.identify(target.repository_id, remote, now=read_at)
         return True
 
@@ -230,7 +248,8 @@ class Poller:
             return False  # a sync has read the head after we did: what we saw is older news
         if head == branch.head_sha and head is not None and branch.rules_digest == self._rules_digest(target):
             self._repositories.confirm(branch.id, head=head, at=read_at)
-            return False
+            # GitHub answers again: what failed for as long as it did not would stay parked until the next push.
+            return self._jobs.revive(branch.id, Trigger.POLL, now=self._clock.now())
         if head is None and (branch.gone or branch.empty):
             self._repositories.mark_branch(branch.id, gone=branch.gone, empty=branch.empty, at=read_at, error=None)
             return False

@@ -6,11 +6,14 @@ Due times live in the database, so a missed, merged or late call costs nothing (
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
+from typing import Any
 
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -22,7 +25,7 @@ class Scheduler:
 
     def __init__(self, *, threads: int = 4) -> None:
         self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(threads)},
+            executors={"default": _DaemonThreads(threads)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
         )
@@ -49,6 +52,38 @@ class Scheduler:
         now = datetime.now(UTC)
         for job in self._scheduler.get_jobs():
             job.modify(next_run_time=now)
+
+
+class _DaemonThreads(BaseExecutor):  # type: ignore[misc]  # APScheduler has no types
+    """Threads that do not outlive the process, where those of a pool are waited for at its end.
+
+    A poll that GitHub does not answer would hold up a stop for as long as it waits.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__()
+        self._calls: SimpleQueue[tuple[Any, list[datetime]] | None] = SimpleQueue()
+        names = (f"scheduler-{number}" for number in range(threads))
+        self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
+
+    def start(self, scheduler: Any, alias: str) -> None:
+        super().start(scheduler, alias)
+        for thread in self._threads:
+            thread.start()
+
+    def shutdown(self, wait: bool = True) -> None:  # noqa: ARG002 - APScheduler's signature
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        self._calls.put((job, run_times))
+
+    def _serve(self) -> None:
+        while call := self._calls.get():
+            job, run_times = call
+            # Never raises: run_job makes an event of whatever the call raises.
+            events = run_job(job, job._jobstore_alias, run_times, self._logger.name)  # noqa: SLF001 - as its executors
+            self._run_job_success(job.id, events)
 
 
 class ClockWatch:

@@ -10,6 +10,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 
 from daemon.clock import Clock
 from daemon.errors import StoreUnavailable
@@ -44,8 +45,10 @@ class DeliveryWriter:
 
     def stop(self, timeout: float) -> None:
         """Store what waits, then end; gives up after ``timeout`` seconds."""
-        self._queue.put(None)
-        self._thread.join(timeout)
+        deadline = self._clock.monotonic() + timeout
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=timeout)
+            self._thread.join(max(0.0, deadline - self._clock.monotonic()))
 
     def alive(self) -> bool:
         return self._thread.is_alive()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from daemon.errors import Refusal
 from daemon.model import BranchRecord, RepositoryRecord, Trigger
@@ -156,7 +157,16 @@ def repositories(call: Call) -> Answer:
 
 
 def repository(call: Call) -> Answer:
-    return encode(_repository(call, call.repository()))
+    """One repository; under the name it had before, where it is found now."""
+    record = call.repository()
+    asked = "/".join(call.segments[key].decode("utf-8", "replace") for key in ("owner", "name"))
+    if asked.lower() != record.full_name.lower():
+        return _moved(f"/api/v1/repositories/{quote(record.full_name)}")
+    return encode(_repository(call, record))
+
+
+def _moved(path: str) -> Answer:
+    return encode({"detail": f"Moved to {path}"}, status=301, headers={"Location": path})
 
 
 def _repository(call: Call, record: RepositoryRecord) -> dict[str, Any]:

@@ -182,6 +182,7 @@ ABOUT_BRANCH = {
 }
 
 EXPLAINED = {
+    301: "found under another name now",
     304: "the blob that If-None-Match names",
     401: "the token is missing or wrong",
     403: "the host is not allowed, or the request came from another origin",
@@ -242,7 +243,7 @@ PATHS: dict[str, dict[str, Schema]] = {
     "/api/v1/status": {"get": _operation("the daemon as a whole", _json(_ref("Status")), errors=(503,))},
     "/api/v1/repositories": {"get": _page("tracked repositories by name", "Repository")},
     "/api/v1/repositories/{owner}/{name}": {
-        "get": _operation("one repository", _json(_ref("Repository")), parameters=OWNER_AND_NAME, errors=(404,))
+        "get": _operation("one repository", _json(_ref("Repository")), parameters=OWNER_AND_NAME, errors=(301, 404))
     },
     "/api/v1/repositories/{owner}/{name}/sync": {
         "post": _operation(

@@ -1,21 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import Daemon
+from harness import Daemon, wait_for
 
 from daemon.demo.standin import StandIn
+from daemon.demo.standin.faults import Hold
 from daemon.demo.standin.gitrepo import GitRepo
 
 
 def headwater(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWATER_", "GITHUB_"))}
     command = [sys.executable, "-m", "daemon", *arguments]
     here = str(Path(__file__).parents[2])
@@ -197,3 +198,101 @@ def test_a_demo_of_something_that_is_no_repository_says_so(tmp_path: Path) -> No
     ended = headwater("demo", str(tmp_path / "empty"), "--once", cwd=tmp_path)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
+
+
+def test_a_demo_without_git_says_what_is_missing(tmp_path: Path) -> None:
+    ended = headwater("demo", "--once", cwd=tmp_path, PATH=str(tmp_path))
+    assert ended.returncode == 1
+    assert "needs git" in ended.stderr
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    folder, output = tmp_path / "tmp", tmp_path / "output"
+    folder.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWATER_", "GITHUB_"))}
+    environ = kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    with output.open("wb") as file:
+        command = [sys.executable, "-m", "daemon", "demo"]
+        demo = subprocess.Popen(command, stdout=file, stderr=file, env=environ, start_new_session=True)
+    try:
+        wait_for(lambda: "Ctrl-C" in output.read_text(), "the end of the tour", seconds=120)
+        (lock,) = folder.glob("*/headwater.db.lock")
+        pid = json.loads(lock.read_text())["pid"]
+        demo.send_signal(number)
+        assert demo.wait(60) == 0
+    finally:
+        demo.kill()
+        demo.wait()
+    assert list(folder.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_sync_after_one_that_failed_tries_again(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon()
+    github.remove("octo/data")
+    assert daemon.cli("sync").returncode == 1
+    github.add("octo/data", repo.path)
+    ended = daemon.cli("sync")
+    assert ended.returncode == 0, ended.stdout
+    assert (repo.head() or "")[:7] in ended.stdout
+
+
+def test_a_sync_whose_daemon_dies_ends_too_and_says_so(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon().start()
+    daemon.wait_head(repo.head())
+    hold = Hold()
+    github.faults.add(r"/repos/|/graphql", hold)
+    repo.commit({"asked.txt": b"1\n"})
+    asking = subprocess.Popen(daemon.command("sync"), env=daemon.environ(), stderr=subprocess.PIPE, text=True)
+    try:
+        assert hold.reached.wait(30)
+        daemon.kill()
+        hold.release()
+        _, told = asking.communicate(timeout=60)
+    finally:
+        asking.kill()
+        asking.wait()
+    assert asking.returncode == 1
+    assert "the daemon ended" in told
+
+
+def test_what_is_not_looked_for_yet_does_not_keep_the_rest_from_syncing(
+    repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon(repositories=("octo/data", "octo/*"))
+    ended = daemon.cli("sync")
+    assert ended.returncode == 0, ended.stderr
+    assert "octo/data@main" in ended.stdout
+
+
+def test_a_name_that_the_locale_cannot_write_is_written_all_the_same(
+    repo: GitRepo, make_daemon: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.commit({"menu.txt": b"1\n"}, branch="café")
+    daemon = make_daemon(extra='branches = ["café"]')
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert daemon.cli("sync").returncode == 0
+    ended = daemon.cli("status")
+    assert ended.returncode == 0, ended.stderr
+    assert "caf\\xe9" in ended.stdout
+
+
+def test_status_has_the_fields_of_the_api_before_the_first_sync(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon()
+    assert daemon.cli("sync").returncode == 0
+    (synced,) = json.loads(daemon.cli("status", "--json").stdout)["branches"]
+    github.remove("octo/data")
+    other = make_daemon()
+    assert other.cli("sync").returncode == 1
+    (unknown,) = json.loads(other.cli("status", "--json").stdout)["branches"]
+    assert unknown.keys() == synced.keys()
+    assert (unknown["name"], unknown["state"]) == (None, "failed")

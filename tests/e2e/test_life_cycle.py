@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import json
 import signal
 import socket
+import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from harness import Daemon, wait_for
@@ -114,3 +119,63 @@ def test_without_a_secret_on_loopback_unsigned_deliveries_are_taken_with_one_war
     assert (answer["status"], answer["files_changed"], answer["forced"]) == ("accepted", 1, False)
     daemon.wait_head(after)
     assert len(daemon.log_lines("webhook.development_mode")) == 1
+
+
+def test_a_poll_that_github_does_not_answer_does_not_hold_up_the_end(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    hold = Hold()
+    github.faults.add(r"/graphql", hold)
+    daemon = make_daemon()
+    text = daemon.config.read_text().replace('timeout = "10s"', 'timeout = "60s"', 1)
+    daemon.config.write_text(text.replace('shutdown_timeout = "10s"', 'shutdown_timeout = "1s"'))
+    daemon.start()
+    assert hold.reached.wait(10)
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started < 8
+    hold.release()
+
+
+def test_a_reload_while_the_store_is_locked_is_refused_and_the_daemon_lives_on(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon().start()
+    daemon.wait_head(repo.head())
+    github.add("octo/more", repo.path)
+    daemon.write_config(repositories=("octo/data", "octo/more"))
+    with closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        daemon.hangup()
+        wait_for(lambda: daemon.log_lines("config.kept"), "the refusal to be logged")
+        other.execute("ROLLBACK")
+    daemon.hangup()
+    daemon.wait_head(repo.head(), name="octo/more")
+    assert daemon.stop() == 0
+
+
+def test_a_reload_needs_no_working_folder(
+    tmp_path: Path, repo: GitRepo, make_daemon: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "soon gone"
+    folder.mkdir()
+    daemon = make_daemon()
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    with monkeypatch.context() as there:
+        there.chdir(folder)
+        daemon.start()
+    folder.rmdir()
+    daemon.hangup()
+    wait_for(lambda: daemon.log_lines("config.applied"), "the reload")
+    assert daemon.stop() == 0
+
+
+def test_what_ends_the_daemon_is_a_line_of_its_log_like_the_others(
+    repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon().start()
+    second = daemon.cli("run")
+    assert second.returncode == 1
+    lines = [json.loads(line) for line in second.stderr.splitlines()]
+    assert lines[-1]["event"] == "daemon.failed"
+    assert f"process {daemon.process.pid}" in lines[-1]["error"]  # type: ignore[union-attr]

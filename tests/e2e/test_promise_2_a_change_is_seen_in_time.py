@@ -46,6 +46,25 @@ def test_with_healthy_webhooks_a_lost_one_is_found_within_the_reconcile_interval
     assert daemon.repository()["missed_webhooks"] == 1
 
 
+def test_once_a_webhook_was_missed_the_short_interval_holds_at_once(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon(interval="2s", reconcile="1h").start()
+    before = repo.head()
+    daemon.wait_head(before)
+    github.hook("octo/data", daemon.webhook_url, daemon.secret)
+    github.push("octo/data", "main", before, repo.commit({"hooked.txt": b"1\n"}))
+    wait_for(lambda: daemon.repository()["webhook"] == "healthy", "the webhook to be healthy")
+    lost = repo.commit({"lost.txt": b"2\n"})
+    github.event("octo/data", "repository", {"action": "edited"})  # a hint: the look that finds it
+    daemon.wait_head(lost)
+    wait_for(lambda: daemon.repository()["webhook"] == "missing", "the webhook to be missed")
+    after = repo.commit({"lost-too.txt": b"3\n"})
+    started = time.monotonic()
+    daemon.wait_head(after)
+    assert time.monotonic() - started < 2 + ONE_REQUEST_SECONDS
+
+
 def test_everything_is_looked_at_once_after_a_start(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(interval="1h", reconcile="1h").start()
     daemon.wait_head(repo.head())

@@ -207,6 +207,13 @@ def test_a_head_that_no_delivery_announced_in_time_is_a_missed_webhook(bench: Be
     assert bench.repositories.settle_suspects(before=later(100)) == 0
 
 
+def test_a_repository_whose_webhook_was_missed_is_due_at_once(bench: Bench) -> None:
+    bench.repositories.polled(1, at=NOW, next_poll_at=later(900))  # as long as its webhooks were thought to work
+    bench.repositories.suspect(1, branch="main", sha=sha("head 2"), at=NOW)
+    bench.repositories.settle_suspects(before=NOW)
+    assert [target.repository_id for target in bench.repositories.due(now=NOW, limit=10)] == [1]
+
+
 def test_a_head_that_was_announced_before_the_poll_is_not_suspect(bench: Bench) -> None:
     store(bench, delivery(1))
     bench.repositories.suspect(1, branch="main", sha=sha("head 1"), at=NOW)
@@ -225,7 +232,7 @@ def test_an_ignored_delivery_shows_nothing(bench: Bench) -> None:
 
 
 def test_a_hint_asks_for_a_look(bench: Bench) -> None:
-    bench.repositories.schedule([1], next_poll_at=later(900))
+    bench.repositories.polled(1, at=NOW, next_poll_at=later(900))
     store(bench, delivery(status=IGNORED, event="repository", hint_repository_id=1))
     assert [target.repository_id for target in bench.repositories.due(now=NOW, limit=9)] == [1]
 

@@ -284,6 +284,14 @@ def test_a_poll_gives_a_parked_job_one_more_try(bench: Bench) -> None:
     assert claim.attempt == 3
 
 
+def test_only_what_is_parked_is_revived(bench: Bench) -> None:
+    assert not bench.jobs.revive(1, Trigger.POLL, now=NOW)
+    assert bench.claim() is None
+    fail(bench, bench.claimed(), park=True)
+    assert bench.jobs.revive(1, Trigger.POLL, now=NOW)
+    assert bench.claim() is not None
+
+
 def test_a_push_during_the_last_attempt_is_not_parked_with_it(bench: Bench) -> None:
     claim = bench.claimed()
     bench.want(Trigger.WEBHOOK)

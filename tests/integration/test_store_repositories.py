@@ -258,10 +258,20 @@ def test_a_clock_that_jumped_back_makes_everything_due(bench: Bench) -> None:
 
 def test_everything_can_be_made_due(bench: Bench) -> None:
     track(bench, "octo/a", "octo/b")
-    bench.repositories.schedule([1, 2], next_poll_at=later(900))
+    for number in (1, 2):
+        bench.repositories.polled(number, at=NOW, next_poll_at=later(900))
     assert due(bench) == []
     bench.repositories.everything_due(now=NOW)
     assert due(bench) == [1, 2]
+
+
+def test_a_look_is_brought_forward_and_never_put_off(bench: Bench) -> None:
+    track(bench, "octo/a")
+    bench.repositories.polled(1, at=NOW, next_poll_at=later(5))
+    bench.repositories.look_by(1, at=later(10))
+    assert due(bench, 5) == [1]
+    bench.repositories.look_by(1, at=later(2))
+    assert due(bench, 2) == [1]
 
 
 def test_a_due_repository_comes_with_all_that_a_look_needs(bench: Bench) -> None:
@@ -287,7 +297,7 @@ def test_a_failed_poll_is_told_and_counted_and_confirms_nothing(bench: Bench) ->
     bench.begin()
     bench.apply(change("one"))
     for _ in range(2):
-        bench.repositories.poll_failed(1, error="404 \0", state=RepositoryState.GONE, next_poll_at=later(60))
+        bench.repositories.poll_failed(1, at=NOW, error="404 \0", state=RepositoryState.GONE, next_poll_at=later(60))
     record = bench.repositories.record("octo", "data")
     assert record is not None
     assert (record.state, record.last_error, record.next_poll_at) == (RepositoryState.GONE, "404 \ufffd", later(60))
@@ -297,14 +307,14 @@ def test_a_failed_poll_is_told_and_counted_and_confirms_nothing(bench: Bench) ->
 
 def test_an_outage_is_told_but_not_counted(bench: Bench) -> None:
     bench.begin()
-    bench.repositories.poll_failed(1, error="502", state=None, next_poll_at=NOW, count=False)
+    bench.repositories.poll_failed(1, at=NOW, error="502", state=None, next_poll_at=NOW, count=False)
     assert bench.repositories.due(now=NOW, limit=1)[0].failures == 0
     assert bench.value("SELECT state FROM repository") == "available"
 
 
 def test_a_poll_that_succeeds_ends_the_trouble(bench: Bench) -> None:
     bench.begin()
-    bench.repositories.poll_failed(1, error="404", state=RepositoryState.GONE, next_poll_at=NOW)
+    bench.repositories.poll_failed(1, at=NOW, error="404", state=RepositoryState.GONE, next_poll_at=NOW)
     bench.repositories.polled(1, at=NOW, next_poll_at=later(60))
     record = bench.repositories.record("octo", "data")
     assert record is not None

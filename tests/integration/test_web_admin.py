@@ -778,6 +778,16 @@ def test_without_a_way_to_ask_github_a_sync_is_a_503(admin):
     assert admin.wanted == []
 
 
+def test_an_old_name_leads_to_the_new_one(admin):
+    repository_id = admin.repositories.by_name("octo", "demo")
+    admin.repositories.identify(repository_id, RemoteRepository(77, "Nova", "Demo2", "main"), now=NOW)
+    for path in (DEMO, "/api/v1/repositories/OCTO/Demo"):
+        reply = admin.ask(path)
+        assert (reply.status, reply.headers["location"]) == (301, "/api/v1/repositories/Nova/Demo2")
+    assert admin.ask("/api/v1/repositories/nova/demo2").json["full_name"] == "Nova/Demo2"
+    assert admin.ask(f"{DEMO}/sync", method="POST").status == 202
+
+
 # -- the description ------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ def said(status: int, message: str | None = None) -> Answer:
         (504, None, Subject.OBJECT, Overloaded),
         (400, None, Subject.OBJECT, errors.BadAnswer),
         (405, None, Subject.OBJECT, errors.BadAnswer),
+        (501, None, Subject.REPOSITORY, errors.BadAnswer),
         (301, None, Subject.OBJECT, errors.BadAnswer),
         (100, None, Subject.OBJECT, errors.BadAnswer),
     ],

@@ -277,13 +277,13 @@ def test_what_nobody_caught_is_one_line_too(written):
 
 def test_libraries_come_through_the_same_formatter(written):
     lines = written(secrets=["hunter2-canary"])
-    logging.getLogger("urllib3").warning("job %s\nfailed", "hunter2-canary")
+    logging.getLogger("a.library").warning("job %s\nfailed", "hunter2-canary")
     try:
         fail("hunter2-canary")
     except ValueError:
         logging.getLogger("tornado.application").exception("Uncaught")
     record, failed = (json.loads(line) for line in lines())
-    assert (record["event"], record["logger"], record["level"]) == ("library.message", "urllib3", "warning")
+    assert (record["event"], record["logger"], record["level"]) == ("library.message", "a.library", "warning")
     assert record["message"] == "job [redacted]\nfailed"
     assert failed["error"] == "ValueError: [redacted]"
 
