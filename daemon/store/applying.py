@@ -55,7 +55,7 @@ def apply(
     _move_branch(db, claim, change, number, now=now, read_at=read_at)
     run_id = runs.insert(db, claim, result, snapshot=number)
     _announce(db, branch_id, change, result.before, now)
-    jobs.complete(db, claim, wish, served=served, run_id=run_id, now=now)
+    jobs.complete(db, claim, wish, served=served, run_id=run_id, now=now, news=True)
     return run_id
 
 

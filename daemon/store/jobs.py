@@ -197,7 +197,7 @@ class Jobs:
         with self._db.write():
             wish = release(self._db, claim, now)
             run_id = runs.insert(self._db, claim, result) if record else None
-            complete(self._db, claim, wish, served=served, run_id=run_id, now=now)
+            complete(self._db, claim, wish, served=served, run_id=run_id, now=now, news=False)
             self._db.execute("UPDATE branch SET last_trigger = ? WHERE id = ?", _last_trigger(claim))
             if head is not None:
                 self._db.execute(
@@ -300,10 +300,17 @@ def release(db: Database, claim: Claim, now: datetime) -> Wish:
 
 
 def complete(
-    db: Database, claim: Claim, wish: Wish, *, served: Sequence[int], run_id: int | None, now: datetime
+    db: Database,
+    claim: Claim,
+    wish: Wish,
+    *,
+    served: Sequence[int],
+    run_id: int | None,
+    now: datetime,
+    news: bool,
 ) -> None:
     """Write down that a claim was served, with the deliveries it acted on. Inside ``write``, after ``release``."""
-    wish.serve(claim.generation, now)
+    wish.serve(claim.generation, now, news=news)
     wishes.save(db, wish)
     db.execute(_NOTE, (None, None, claim.job_id))
     db.executemany("UPDATE delivery SET acted = TRUE, run_id = ? WHERE id = ?", [(run_id, id_) for id_ in served])

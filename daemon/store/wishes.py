@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from daemon.model import Trigger
 from daemon.store.database import Database
-from daemon.store.fields import instant_text, json_text
+from daemon.store.fields import instant_text, instant_value, json_text
 
 URGENT = frozenset((Trigger.WEBHOOK, Trigger.MANUAL, Trigger.AUDIT))
 FIRST, LATER = 0, 1  # priorities
+# A burst of pushes is synced as it begins and once it is over: a single push never waits for another.
+QUIET = timedelta(seconds=0.25)
+LONGEST_BURST = timedelta(seconds=2)
 
 _LOAD = """
     SELECT id, branch_id, wanted_generation, done_generation, claimed_generation, priority, triggers, wanted_at,
@@ -72,13 +75,20 @@ class Wish:
         if trigger in URGENT or not self.waits:
             self.wanted += 1
         if trigger in URGENT:
-            self.priority, self.run_after = FIRST, None
+            self.priority, self.run_after = FIRST, self._after_burst(now) if trigger is Trigger.WEBHOOK else None
         if self.parked:
             self._revive(trigger)
         at = instant_text(now)
         self._note(trigger, at)
         self.wanted_at = self.wanted_at or at
         return news
+
+    def _after_burst(self, now: datetime) -> str | None:
+        """When a burst that is going on will be taken up: after a quiet moment, but not put off without end."""
+        if self.run_after is None or self.run_after <= instant_text(now):
+            return None
+        longest = instant_text(instant_value(self.wanted_at) + LONGEST_BURST) if self.wanted_at else self.run_after
+        return min(instant_text(now + QUIET), longest)
 
     def _revive(self, trigger: Trigger) -> None:
         # A person or a push deserves all attempts again; a poll, which comes every minute, just one more.
@@ -104,12 +114,18 @@ class Wish:
         self.claimed = self.wanted
         self.attempts += 1
 
-    def serve(self, generation: int, now: datetime) -> None:
-        """Everything up to ``generation`` is done; what came later stays wanted, as of when it came."""
+    def serve(self, generation: int, now: datetime, *, news: bool) -> None:
+        """Everything up to ``generation`` is done; what came later stays wanted, as of when it came.
+
+        Deliveries that came meanwhile, or one that brought no ``news``, are the marks of a burst.
+        """
+        only_pushes = {asked.trigger for asked in self.asked} <= {Trigger.WEBHOOK}
         self.done = max(self.done, generation)
         self.asked = [asked for asked in self.asked if asked.generation > self.done]
         self.run_after, self.attempts, self.parked = None, 0, False
         waiting = self.wanted > self.done
+        if only_pushes and (waiting or not news):
+            self.run_after = instant_text(now + QUIET)
         self.wanted_at = (self.asked[0].at if self.asked else instant_text(now)) if waiting else None
         self.priority = FIRST if any(asked.urgent for asked in self.asked) else LATER
 

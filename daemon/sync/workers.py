@@ -142,9 +142,18 @@ class Workers:
             return None
 
     def _rest(self, seen: int) -> None:
+        seconds = self._idle_seconds()
         with self._wake:
             if self._wakes == seen and not self._stopping.is_set():
-                self._wake.wait(IDLE_SECONDS)
+                self._wake.wait(seconds)
+
+    def _idle_seconds(self) -> float:
+        """Until the next job is due, but no longer than a lost wake-up may cost."""
+        try:
+            due = self._jobs.next_due(self._clock.now())
+        except StoreError:
+            due = None
+        return IDLE_SECONDS if due is None else min(max(due, 0.01), IDLE_SECONDS)
 
     def work(self, claim: Claim, *, progress: Progress = no_progress) -> RunResult | None:
         """Run one claim to its end, whatever that is; None when it was handed back."""

@@ -196,7 +196,7 @@ def test_a_drip_ends_at_the_total_deadline_wherever_it_drips(peer: Peer, make: M
 def test_an_archive_that_drips_ends_at_its_deadline(peer: Peer, make: Make) -> None:
     peer.on(TARBALL, dripping(http(200, Content_Length="100000"), stop=peer.stop))
     started = time.monotonic()
-    with pytest.raises(errors.Unreachable, match="took longer than a call may take|did not answer within"):
+    with pytest.raises(errors.Unreachable, match=r"took longer than a call may take|did not answer within"):
         drain(make(peer.url, timeout=0.04))
     assert time.monotonic() - started < 5.0  # 30 times 0.04 s
 

@@ -309,7 +309,7 @@ def test_a_clock_that_jumped_back_sweeps_nothing(bench: Bench) -> None:
 
 def test_only_the_newest_runs_are_kept_and_those_that_readers_need(bench: Bench) -> None:
     for number in range(6):
-        claim = bench.claimed()
+        claim = bench.claimed(Trigger.MANUAL)
         bench.jobs.finished(claim, result(Outcome.UNCHANGED), now=NOW, record=True, served=(), head=None)
         if number == 2:
             bench.apply(change("one"))

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.model import Trigger
 from daemon.store.fields import instant_text
-from daemon.store.wishes import FIRST, LATER, Wish
+from daemon.store.wishes import FIRST, LATER, LONGEST_BURST, QUIET, Wish
 
 NOW = datetime(2026, 11, 23, 21, 40, tzinfo=UTC)
 URGENT = (Trigger.WEBHOOK, Trigger.MANUAL, Trigger.AUDIT)
@@ -46,7 +46,52 @@ def test_any_trigger_wakes_an_idle_job(trigger: Trigger) -> None:
 def test_a_push_or_a_person_goes_first_and_waits_for_nothing(trigger: Trigger) -> None:
     one = wish(run_after=instant_text(NOW + timedelta(hours=1)))
     one.ask(trigger, NOW)
-    assert (one.priority, one.run_after) == (FIRST, None)
+    soon = instant_text(NOW + QUIET)  # a push may be one of many; a person is not
+    assert (one.priority, one.run_after) == (FIRST, soon if trigger is Trigger.WEBHOOK else None)
+
+
+def test_a_single_push_after_a_run_that_brought_news_waits_for_nothing() -> None:
+    one = wish()
+    one.ask(Trigger.WEBHOOK, NOW)
+    assert one.run_after is None
+    one.claim(NOW)
+    one.serve(one.claimed, NOW, news=True)
+    one.ask(Trigger.WEBHOOK, NOW)
+    assert one.run_after is None
+
+
+def test_a_burst_is_taken_up_after_a_quiet_moment_but_not_put_off_without_end() -> None:
+    one = wish()
+    one.ask(Trigger.WEBHOOK, NOW)
+    one.claim(NOW)
+    seen = one.claimed
+    one.ask(Trigger.WEBHOOK, NOW)
+    one.serve(seen, NOW, news=True)
+    assert one.run_after == instant_text(NOW + QUIET)
+    for step in range(1, 40):
+        one.ask(Trigger.WEBHOOK, NOW + step * QUIET / 2)
+        assert one.run_after is None or one.run_after <= instant_text(NOW + LONGEST_BURST)
+
+
+def test_deliveries_that_bring_no_news_are_gathered() -> None:
+    one = wish()
+    one.ask(Trigger.WEBHOOK, NOW)
+    one.claim(NOW)
+    one.serve(one.claimed, NOW, news=False)
+    one.ask(Trigger.WEBHOOK, NOW + QUIET / 5)
+    assert one.run_after == instant_text(NOW + QUIET)
+    one.ask(Trigger.WEBHOOK, NOW + QUIET / 2)
+    assert one.run_after == instant_text(NOW + QUIET / 2 + QUIET)
+
+
+def test_a_person_ends_the_quiet_moment() -> None:
+    one = wish()
+    one.ask(Trigger.WEBHOOK, NOW)
+    one.claim(NOW)
+    one.serve(one.claimed, NOW, news=False)
+    one.ask(Trigger.WEBHOOK, NOW)
+    one.ask(Trigger.MANUAL, NOW)
+    assert one.run_after is None
 
 
 @pytest.mark.parametrize("trigger", PATIENT)
@@ -66,9 +111,9 @@ def test_a_thousand_pushes_during_a_run_ask_for_one_more_run() -> None:
     for _ in range(1000):
         one.ask(Trigger.WEBHOOK, NOW)
     assert names(one) == ["webhook", "webhook"]
-    one.serve(one.claimed, NOW)
+    one.serve(one.claimed, NOW, news=True)
     assert one.waits
-    running(one).serve(one.claimed, NOW)
+    running(one).serve(one.claimed, NOW, news=True)
     assert not one.waits
 
 
@@ -86,27 +131,27 @@ def test_what_came_during_a_run_waits_since_it_came() -> None:
     one.ask(Trigger.POLL, NOW)
     running(one)
     one.ask(Trigger.WEBHOOK, NOW + timedelta(seconds=3))
-    one.serve(one.claimed, NOW + timedelta(seconds=9))
+    one.serve(one.claimed, NOW + timedelta(seconds=9), news=True)
     assert (one.wanted_at, one.priority, names(one)) == (instant_text(NOW + timedelta(seconds=3)), FIRST, ["webhook"])
 
 
 def test_a_served_wish_is_idle() -> None:
     one = wish()
     one.ask(Trigger.MANUAL, NOW)
-    running(one).serve(one.claimed, NOW)
+    running(one).serve(one.claimed, NOW, news=True)
     assert (one.waits, one.wanted_at, one.priority, one.asked, one.attempts) == (False, None, LATER, [], 0)
 
 
 def test_serving_less_than_was_claimed_keeps_the_wish_and_its_triggers() -> None:
     one = wish()
     one.ask(Trigger.WEBHOOK, NOW)
-    running(one).serve(one.claimed - 1, NOW)
+    running(one).serve(one.claimed - 1, NOW, news=True)
     assert (one.done, one.wanted, names(one)) == (0, 1, ["webhook"])
 
 
 def test_done_never_goes_back() -> None:
     one = wish(wanted=5, done=4, claimed=5)
-    one.serve(2, NOW)
+    one.serve(2, NOW, news=True)
     assert one.done == 4
 
 
