@@ -56,6 +56,8 @@ def _working_folder() -> Path:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 repository_names = click.argument("names", metavar="[OWNER/NAME]...", nargs=-1)
 
+branch_option = click.option("--branch", metavar="BRANCH", help="A tracked branch; else the default one.")
+
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", "config", metavar="FILE", help="Configuration file (TOML).")
@@ -171,6 +173,87 @@ def verify(context: Context, names: tuple[str, ...], repair: bool, as_json: bool
 
 
 @cli.command()
+@click.argument("name", metavar="OWNER/NAME")
+@click.argument("prefix", default="")
+@branch_option
+@as_json
+@click.pass_obj
+def ls(context: Context, name: str, prefix: str, branch: str | None, as_json: bool) -> None:
+    """List the stored entries whose paths begin with PREFIX: mode, git object id, size, path."""
+    from daemon.commands import reading
+
+    config = context.load()
+    with reading.reading_branch(config, _readable(config, name), branch) as reader:
+        shown = reading.files(reader, os.fsencode(prefix), as_json=as_json)
+    reading.show(shown)
+
+
+@cli.command()
+@click.argument("name", metavar="OWNER/NAME")
+@click.argument("path")
+@branch_option
+@as_json
+@click.pass_obj
+def cat(context: Context, name: str, path: str, branch: str | None, as_json: bool) -> None:
+    """Write the stored bytes of PATH to standard output."""
+    from daemon.commands import reading
+
+    config = context.load()
+    with reading.reading_branch(config, _readable(config, name), branch) as reader:
+        shown = reading.content(reader, os.fsencode(path), as_json=as_json)
+    reading.show(shown)
+
+
+@cli.command()
+@click.argument("name", metavar="OWNER/NAME")
+@branch_option
+@click.option("-n", "--number", "count", metavar="N", default=20, type=click.IntRange(min=1), show_default=True)
+@as_json
+@click.pass_obj
+def log(context: Context, name: str, branch: str | None, count: int, as_json: bool) -> None:
+    """Show the stored commits, newest first."""
+    from daemon.commands import reading
+
+    config = context.load()
+    with reading.reading_branch(config, _readable(config, name), branch) as reader:
+        shown = reading.commits(reader, count, as_json=as_json)
+    reading.show(shown)
+
+
+@cli.command()
+@click.argument("text", metavar="Q")
+@click.option("--repository", metavar="OWNER/NAME", help="Only this one.")
+@click.option("--path", "prefix", metavar="PREFIX", default="", help="Only paths that begin with it.")
+@click.option("-n", "--number", "count", metavar="N", default=100, type=click.IntRange(min=1), show_default=True)
+@as_json
+@click.pass_obj
+def search(context: Context, text: str, *, repository: str | None, prefix: str, count: int, as_json: bool) -> None:
+    """Search the stored text for Q, whatever its case: the first place in each file."""
+    from daemon.commands import reading
+
+    config = context.load()
+    name = _readable(config, repository) if repository else None
+    if not text:
+        raise click.UsageError("Q must not be empty")
+    with reading.reading(config) as database:
+        shown = reading.search(database, text, name, os.fsencode(prefix), count=count, as_json=as_json)
+    reading.show(shown)
+
+
+@cli.command()
+@click.option("--since", metavar="ID", type=click.IntRange(min=0, max=2**63 - 1), help="Only what came after it.")
+@as_json
+@click.pass_obj
+def changes(context: Context, since: int | None, as_json: bool) -> None:
+    """Show the change feed, oldest first: what moved which branch, from which commit to which."""
+    from daemon.commands import reading
+
+    with reading.reading(context.load()) as database:
+        shown = reading.changes(database, since, as_json=as_json)
+    reading.show(shown)
+
+
+@cli.command()
 @click.argument("path", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--once", is_flag=True, help="End after the tour instead of staying up until Ctrl-C.")
 @as_json
@@ -182,6 +265,40 @@ def demo(path: Path | None, once: bool, as_json: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
+@cli.group()
+def actions() -> None:
+    """What is done after a sync changed something: how it went, and another try."""
+
+
+@actions.command("list")
+@as_json
+@click.pass_obj
+def list_actions(context: Context, as_json: bool) -> None:
+    """Show every action by branch: state, commit, last error (with --json also its output)."""
+    from daemon.commands.actions import action_rows, print_table
+
+    rows = action_rows(context.load())
+    if as_json:
+        _print_json({"actions": rows})
+    else:
+        print_table(rows)
+
+
+@actions.command("retry")
+@click.argument("action", required=False)
+@as_json
+@click.pass_obj
+def retry_actions(context: Context, action: str | None, as_json: bool) -> None:
+    """Try failed actions again at once, all of them or the one with the id ACTION."""
+    from daemon.commands.actions import retry
+
+    count = retry(context.load(), action)
+    if as_json:
+        _print_json({"retried": count})
+    else:
+        click.echo(f"{count} tried again" if count else "nothing has failed")
+
+
 def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     """The configured spelling of the named repositories, all of them when none is named."""
     configured = {rule.full_name.lower(): rule.full_name for rule in config.repositories if not rule.is_pattern}
@@ -190,6 +307,14 @@ def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
         known = ", ".join(configured.values()) or "no repository"
         raise click.UsageError(f"{', '.join(unknown)} is not configured; the configuration has {known}")
     return tuple(configured[name.lower()] for name in names) or tuple(configured.values())
+
+
+def _readable(config: Config, name: str) -> str:
+    """A name that may be in the store: one configured, or one of an owner all of whose repositories are."""
+    owner, slash, bare = name.partition("/")
+    if slash and bare and any(rule.is_pattern and rule.owner.lower() == owner.lower() for rule in config.repositories):
+        return name
+    return _selected(config, (name,))[0]
 
 
 def _print_json(value: Any) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from daemon import origins
+from daemon import origins, targets
 from daemon.errors import ConfigError, Problem
 from daemon.origins import Layer
 from daemon.redaction import redact_shapes
@@ -284,6 +284,7 @@ def _contradictions(config: Config, skipped: set[tuple[Any, ...]]) -> Iterator[t
         yield ("github.private_key_file", "github.app_id"), "is required with github.app_id"
     yield from _repository_contradictions(_numbered(config.repositories, "repositories", skipped))
     yield from _action_contradictions(_numbered(config.actions, "actions", skipped))
+    yield from _target_contradictions(_numbered(config.actions, "actions", skipped), config.repositories)
 
 
 def _numbered(items: Sequence[Any], name: str, skipped: set[tuple[Any, ...]]) -> Iterator[tuple[str, Any]]:
@@ -306,8 +307,28 @@ def _action_contradictions(actions: Iterator[tuple[str, ActionRule]]) -> Iterato
     for key, action in actions:
         if sum(map(bool, (action.command, action.url, action.publish))) != 1:
             yield (key,), "needs exactly one of command, url and publish"
+        if action.command and not action.command[0].strip():
+            yield (f"{key}.command",), "names no program"
         if action.secret != Secret() and not action.url:
             yield (f"{key}.secret",), "is for url only; remove it"
+
+
+def _target_contradictions(
+    actions: Iterator[tuple[str, ActionRule]], repositories: Sequence[RepositoryRule]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What would have two actions be one, or two branches share a published folder."""
+    seen: dict[tuple[object, ...], str] = {}
+    for key, action in actions:
+        first = seen.setdefault(action.definition, key)
+        if first != key:
+            yield (key,), f"does the same as {first} for the same; remove one of the two"
+        followed = [
+            (rule.owner, rule.name, rule.branches)
+            for rule in repositories
+            if rule.is_pattern or targets.matches_repository(rule.full_name, action.repositories)
+        ]
+        if action.publish and (why := targets.shared(action.publish, followed, action.branches)):
+            yield (f"{key}.publish",), why
 
 
 def _advice(config: Config, layers: Sequence[Layer]) -> Iterator[str]:

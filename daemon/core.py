@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict
+
 from daemon.clock import Clock
 from daemon.config import Config
 from daemon.errors import StoreError
@@ -9,12 +12,18 @@ from daemon.github.client import GitHubClient
 from daemon.github.exchange import ClientSettings
 from daemon.github.governor import Governor
 from daemon.metrics import Metrics
-from daemon.model import ContentRules, RepositoryRef, TrackedRepository
+from daemon.model import Collection, ContentRules, RepositoryRef, TrackedRepository
+from daemon.store.actions import Actions
 from daemon.store.database import Database
+from daemon.store.entities import Entities
+from daemon.store.feed import Feed
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
 from daemon.store.repositories import Repositories
+from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
+from daemon.sync.entities import Collections
+from daemon.sync.harvest import Harvest
 from daemon.sync.patterns import rules as content_rules
 from daemon.sync.routine import Routine
 from daemon.triggers.intake import TrackingView
@@ -32,6 +41,10 @@ class Core:
         self.jobs = Jobs(self.database)
         self.snapshots = Snapshots(self.database)
         self.history = History(self.database)
+        self.entities = Entities(self.database)
+        self.actions = Actions(self.database)
+        self.feed = Feed(self.database)
+        self.search = Search(self.database)
         self.governor = Governor(clock=clock)
         self.client = GitHubClient(
             client_settings(config), clock=clock, governor=self.governor, on_request=metrics.request_seen
@@ -39,6 +52,8 @@ class Core:
         self.tracked: tuple[TrackedRepository, ...] = ()
         self.tracking = TrackingView(())
         self._rules: dict[str, ContentRules] = {}
+        self._collections: dict[str, Collections] = {}
+        self._harvest = Harvest(self.snapshots, self.entities, clock=clock)
         self.routine = Routine(
             self.client,
             self.repositories,
@@ -47,6 +62,7 @@ class Core:
             clock=clock,
             settings=lambda: self.config.sync,
             rules=self.rules_of,
+            collections=self.collections_of,
         )
         self.track()
 
@@ -63,6 +79,7 @@ class Core:
         """Bring the stored set of repositories in line with the configuration."""
         named = [rule for rule in self.config.repositories if not rule.is_pattern]
         self.repositories.track(named, now=self.clock.now())
+        self.search.switch_off(rule.full_name for rule in named if not rule.search)
         self.refresh()
 
     def refresh(self) -> None:
@@ -70,16 +87,33 @@ class Core:
         self.tracked = self.repositories.tracked()
         self.tracking = TrackingView(self.tracked)
         configured = {rule.full_name.lower(): rule for rule in self.config.repositories}
-        rules = {}
+        rules, collections = {}, {}
         for repository in self.tracked:
             rule = configured.get(repository.configured)
             include, exclude = (rule.include, rule.exclude) if rule else ((), ())
             rules[repository.full_name.lower()] = content_rules(include, exclude, self.config.sync.max_file_bytes)
-        self._rules = rules
+            found = rule.collections if rule else ()
+            collections[repository.full_name.lower()] = Collections([Collection(**asdict(one)) for one in found])
+        self._rules, self._collections = rules, collections
 
     def rules_of(self, repository: RepositoryRef) -> ContentRules:
         found = self._rules.get(repository.full_name.lower())
         return found or content_rules((), (), self.config.sync.max_file_bytes)
+
+    def collections_of(self, repository: RepositoryRef) -> Collections:
+        return self._collections.get(repository.full_name.lower()) or Collections(())
+
+    def renew_entities(self, *, check: Callable[[], None] = lambda: None) -> int:
+        """Make the entities of each branch anew whose collections have changed, from what is stored; how many did.
+
+        ``check`` is called between steps and may raise to stop. Raises StoreUnavailable.
+        """
+        done = 0
+        for branch_id, repository, digest in self.entities.made_by():
+            collections = self.collections_of(repository)
+            if digest != collections.digest:
+                done += self._harvest.renew(branch_id, collections, check=check)
+        return done
 
     def close(self) -> None:
         self.database.close()

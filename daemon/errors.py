@@ -23,9 +23,10 @@
     │   ├── BranchNotFound      404 or 422: the branch does not exist
     │   ├── ObjectNotFound      404, 409 or 422 for a commit, tree or blob: not there (yet)
     │   └── GraphQLUnavailable  GraphQL cannot be used here: ask by REST
-    └── SyncError
-        ├── ProofFailed         the recomputed tree id is not the commit's
-        └── ArchiveBroken       the tarball is cut, malformed or over a cap
+    ├── SyncError
+    │   ├── ProofFailed         the recomputed tree id is not the commit's
+    │   └── ArchiveBroken       the tarball is cut, malformed or over a cap
+    └── PublishError            the snapshot cannot be a folder there: correct the path or the repository
 """
 
 from __future__ import annotations
@@ -153,3 +154,7 @@ class ProofFailed(SyncError):
 
 class ArchiveBroken(SyncError):
     """A tarball that is cut, malformed, or larger than the tree it claims to hold."""
+
+
+class PublishError(HeadwaterError):
+    """A snapshot cannot be published; what was published stays."""

@@ -17,6 +17,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DELIVERY_OUTCOMES = (*(status.value for status in DeliveryStatus), "refused", "unavailable")
 POLL_OUTCOMES = ("changed", "unchanged", "failed")
 RESOURCES = ("core", "graphql")
+ACTION_KINDS = ("command", "url", "publish")
 RUN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 UNKNOWN = float("nan")  # no comparison with it holds, so no alert fires before there is a first reading
 
@@ -74,6 +75,12 @@ class Metrics:
         self.sync_files = Counter(
             "headwater_sync_files", "Entries that runs have changed.", ["change"], registry=registry
         )
+        self.action_runs = Counter(
+            "headwater_action_runs", "Executions of actions by how they ended.", ["kind", "outcome"], registry=registry
+        )
+        for kind in ACTION_KINDS:
+            for ended in ("done", "failed"):
+                self.action_runs.labels(kind=kind, outcome=ended)
         for trigger in Trigger:
             for outcome in Outcome:
                 self.runs.labels(trigger=trigger.value, outcome=outcome.value)
@@ -112,6 +119,10 @@ class Metrics:
         self.run_seconds.observe(max(0.0, (result.finished_at - result.started_at).total_seconds()))
         for change in ("added", "modified", "removed"):
             self.sync_files.labels(change=change).inc(getattr(result, change))
+
+    def action_ended(self, kind: str, failed: bool) -> None:
+        """Count one execution of an action."""
+        self.action_runs.labels(kind=kind, outcome="failed" if failed else "done").inc()
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format, see CONTENT_TYPE."""

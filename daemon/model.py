@@ -283,6 +283,47 @@ class BranchFacts:
     tree_verified: bool | None
     gone: bool = False
     empty: bool = False
+    collections_digest: str | None = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A rule that turns files into entities: a type, globs over paths, and the keys that name an entity."""
+
+    type: str
+    files: tuple[str, ...]
+    id: str | None = None
+    label: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """What one file says under one collection: an entity (``data`` is JSON text), or the ``error`` it is instead.
+
+    ``sha`` is the content's id; ``digest`` is of ``data``; ``line`` and ``column`` count from 1.
+    """
+
+    path: bytes
+    entity_type: str
+    sha: str
+    entity_id: str = ""
+    label: str | None = None
+    description: str | None = None
+    data: str = ""
+    digest: str = ""
+    error: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityChange:
+    """What the files of a branch say now. ``parsed`` is all that ``paths`` hold; with None, all that there is."""
+
+    collections_digest: str
+    parsed: tuple[ParsedFile, ...]
+    paths: tuple[bytes, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +338,7 @@ class SnapshotChange:
     tree_verified: bool
     tree_error: str | None
     rules_digest: str
+    entities: EntityChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,3 +518,184 @@ class RawFile:
     head_sha: str
     confirmed_at: datetime | None
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRecord:
+    """One row of the change feed: what moved a branch from ``before`` to ``after``; paths in their display form."""
+
+    id: int
+    type: str
+    repository: str
+    branch: str
+    before: str | None
+    after: str
+    added: tuple[str, ...]
+    modified: tuple[str, ...]
+    removed: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Consecutive changes, oldest first, and whether there are more beyond them."""
+
+    items: tuple[ChangeRecord, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActionIdentity:
+    """A configured action as the store knows it; ``key`` is a digest of its definition."""
+
+    key: str
+    kind: str  # command, url, publish
+    target: str  # what a person knows it by; holds no secret
+
+
+@dataclass(frozen=True, slots=True)
+class BranchChange:
+    """One change of a branch, as an action is told of it; paths are in their display form."""
+
+    id: int
+    branch_id: int
+    repository: RepositoryRef
+    branch: str
+    before: str | None
+    after: str
+    added: tuple[str, ...]
+    modified: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionTask:
+    """What an action is to do next on a branch; ``change`` is None when only its result is to be looked after."""
+
+    action: str
+    branch_id: int
+    repository: RepositoryRef
+    branch: str
+    wanted_id: int
+    attempts: int  # that failed since the last success
+    change: BranchChange | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """How one execution of an action ended; ``error`` is None for a success."""
+
+    error: str | None = None
+    output: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRecord:
+    """How far an action has come on a branch, as it is shown; no branch while nothing changed since it exists."""
+
+    action: str
+    kind: str
+    target: str
+    branch_id: int | None
+    repository: str | None
+    branch: str | None
+    pending: bool
+    attempts: int
+    run_after: datetime | None
+    commit_sha: str | None
+    last_error: str | None
+    note: str | None
+    output: str | None
+    finished_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """``failed``: its last execution failed, and it tries again; ``pending``; ``done``: nothing is left to do."""
+        if self.last_error is not None:
+            return "failed"
+        return "pending" if self.pending else "done"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedBranch:
+    """A branch that a question about entities concerns, and the commit it is at."""
+
+    id: int
+    repository: str
+    name: str
+    head_sha: str | None
+    confirmed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRecord:
+    """One entity as it is shown; ``key`` is its row, ``data`` JSON text."""
+
+    key: int
+    branch_id: int
+    entity_id: str
+    entity_type: str
+    label: str | None
+    description: str | None
+    data: str
+    repository: str
+    branch: str
+    path: bytes
+    commit_sha: str
+    stale: bool  # its file does not parse any more: this is what it said last
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EntityVersion:
+    """What an entity was from ``valid_from`` until ``valid_to``, None while it still is; ``data`` is JSON text."""
+
+    commit_sha: str
+    data: str
+    valid_from: datetime
+    valid_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityError:
+    """A file that is no entity although a collection takes it, and why."""
+
+    branch_id: int
+    repository: str
+    branch: str
+    path: bytes
+    entity_type: str
+    line: int | None
+    column: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """The first place in a file that holds what was searched for; ``path`` in its display form."""
+
+    repository: str
+    branch: str
+    path: str
+    line: int
+    excerpt: str
+    commit_sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPosition:
+    """The file that a page of a search came to; ``full_name`` in lower case."""
+
+    full_name: str
+    branch: str
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """What was found, and where to go on: None when every file was looked at."""
+
+    items: tuple[SearchHit, ...]
+    position: SearchPosition | None

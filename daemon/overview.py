@@ -71,6 +71,7 @@ def status(core: Core, *, started_at: datetime, now: datetime, webhook_secrets: 
             "interval_seconds": polling.interval_seconds,
             "reconcile_interval_seconds": polling.reconcile_interval_seconds,
         },
+        "actions": core.actions.counts(),
         "stalest": _stalest(every),
         "promises_kept": not any(branch.stale for branch in every)
         and not any(_never_synced(repository) for repository in repositories(core)),

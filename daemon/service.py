@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from daemon import __version__, logs, overview, systemd
+from daemon.actions.runner import ActionRunner
 from daemon.clock import Clock
 from daemon.config import Address, Config, SyncSettings, diff_needing_restart, exposures
 from daemon.core import Core, client_settings
@@ -22,11 +23,14 @@ from daemon.logs import get_logger
 from daemon.metrics import Metrics
 from daemon.model import (
     Claim,
+    Outcome,
     PollTarget,
     RepositoryRecord,
     RunResult,
     Trigger,
 )
+from daemon.redaction import Redactor
+from daemon.sync.routine import Interrupted
 from daemon.sync.workers import Workers
 from daemon.triggers.poller import Poller, poll_safely
 from daemon.triggers.schedule import promised_seconds, tick_seconds
@@ -35,12 +39,14 @@ from daemon.triggers.writer import DeliveryWriter
 from daemon.web.admin import AdminDeps, make_admin_app
 from daemon.web.listeners import Listener, listen
 from daemon.web.public import PublicDeps, make_public_app
+from daemon.web.stream import Hub
 
 log = get_logger()
 
 READ_THREADS = 8
 SWEEP_SECONDS = 600.0
 CHECKPOINT_SECONDS = 2.0
+ENTITY_SECONDS = 10.0
 WATCH_SECONDS = 1.0
 POLLER_STUCK_SECONDS = 900.0
 
@@ -70,6 +76,8 @@ class Service:
         self._writer: DeliveryWriter
         self._workers: Workers
         self._poller: Poller
+        self._actions: ActionRunner
+        self._hub: Hub
         self._scheduler: Scheduler
 
     # -- life -------------------------------------------------------------------------------------
@@ -95,6 +103,7 @@ class Service:
     def _start_inside(self) -> None:
         self._warn()
         self._core = core = Core(self.config, clock=self._clock, metrics=self._metrics)
+        self._hub = Hub(core.feed, executor=self._reads, loop=asyncio.get_running_loop())
         recovered = core.jobs.recover(now=self._clock.now())
         core.repositories.everything_due(now=self._clock.now())
         if recovered:
@@ -106,8 +115,12 @@ class Service:
             owner=f"{socket.gethostname()}:{os.getpid()}",
             settings=self._worker_settings,
             on_run=self._after_run,
+            on_start=self._hub.sync_started,
+            on_put_off=lambda claim: self._hub.sync_finished(claim, None),
         )
-        self._writer = DeliveryWriter(core.history, clock=self._clock, on_stored=self._workers.wake)
+        self._writer = DeliveryWriter(
+            core.history, clock=self._clock, on_stored=self._workers.wake, on_delivery=self._hub.delivered
+        )
         self._poller = Poller(
             core.database,
             core.repositories,
@@ -121,8 +134,18 @@ class Service:
             on_polled=lambda outcome: self._metrics.polls.labels(outcome=outcome).inc(),
             on_identity=core.refresh,
         )
+        self._actions = ActionRunner(
+            core.actions,
+            core.snapshots,
+            clock=self._clock,
+            environ=self._environ,
+            redact=Redactor(lambda: self.config.secret_values()),
+            on_end=self._metrics.action_ended,
+        )
+        self._actions.configure(self.config.actions)
         self._writer.start()
         self._workers.start()
+        self._actions.start()
         self._start_scheduler()
 
     def _start_scheduler(self) -> None:
@@ -130,8 +153,12 @@ class Service:
         self._schedule_polls()
         self._scheduler.every("sweep", SWEEP_SECONDS, self._sweep)
         self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
+        self._schedule_entities()
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
         self._scheduler.start()
+
+    def _schedule_entities(self) -> None:
+        self._scheduler.every("entities", ENTITY_SECONDS, self._renew_entities, at_once=True)
 
     def _schedule_polls(self) -> None:
         self._scheduler.every("poll", tick_seconds(self.config.polling), self._poll, at_once=True)
@@ -191,6 +218,8 @@ class Service:
         timeout = self.config.server.shutdown_timeout_seconds
         deadline = self._clock.monotonic() + timeout
         log.info("daemon.stopping", timeout_seconds=timeout)
+        if hasattr(self, "_hub"):
+            self._hub.close()  # streams never end by themselves, and listeners wait for what is under way
         for listener in self._listeners:
             await listener.stop(min(5.0, timeout))
         await asyncio.get_running_loop().run_in_executor(None, self._stop_inside, deadline)
@@ -201,6 +230,7 @@ class Service:
             self._poller.stop()
             self._scheduler.stop()
             self._workers.stop(max(0.5, deadline - self._clock.monotonic() - 1.0))
+            self._actions.stop(max(0.5, deadline - self._clock.monotonic() - 1.0))
             self._writer.stop(max(0.5, deadline - self._clock.monotonic()))
         if hasattr(self, "_core"):
             self._core.close()
@@ -233,8 +263,10 @@ class Service:
         self._core.client.reconfigure(client_settings(new))
         self._poller.forget_graphql_outage()
         self._schedule_polls()
+        self._schedule_entities()
         self._workers.resize()
         self._workers.wake()
+        self._actions.configure(new.actions)
         log.info("config.applied", repositories=len(self._core.tracked))
 
     def _warn(self) -> None:
@@ -260,10 +292,30 @@ class Service:
             retention = self.config.storage.delivery_retention_seconds
             rows = self._core.history.sweep(now=now, delivery_retention_seconds=retention)
             rows += self._core.snapshots.sweep(now=now)
+            self._core.search.catch_up()
+            rows += self._core.feed.sweep(
+                now=now,
+                keep_seconds=self.config.storage.change_retention_seconds,
+                needed=self._core.actions.oldest_needed,
+            )
         except StoreUnavailable as error:
             log.warning("store.sweep_failed", error=str(error))
             return
         log.debug("store.swept", rows=rows)
+
+    def _renew_entities(self) -> None:
+        """Whose collections have changed: make the entities anew from the store. What is left over is for next time."""
+        try:
+            if done := self._core.renew_entities(check=self._unless_stopping):
+                log.info("entities.renewed", branches=done)
+        except Interrupted:
+            log.debug("entities.interrupted")
+        except StoreUnavailable as error:
+            log.warning("entities.renewal_failed", error=str(error))
+
+    def _unless_stopping(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted
 
     def _checkpoint(self) -> None:
         try:
@@ -279,6 +331,9 @@ class Service:
         if not self._workers.alive():
             log.error("worker.died")
             self._workers.resize()
+        if not self._actions.alive():
+            log.error("actions.died")
+            self._actions.start()
 
     # -- what the parts ask of the daemon ---------------------------------------------------------
 
@@ -290,6 +345,9 @@ class Service:
 
     def _after_run(self, claim: Claim, result: RunResult) -> None:
         self._metrics.run_finished(claim, result)
+        if result.outcome is Outcome.UPDATED:
+            self._actions.wake()
+        self._hub.sync_finished(claim, result)
         if not claim.branch or claim.repository.github_id is None:
             self._core.refresh()  # the run has learnt the default branch: intake must know it
 
@@ -316,6 +374,12 @@ class Service:
             jobs=core.jobs,
             snapshots=core.snapshots,
             history=core.history,
+            entities=core.entities,
+            actions=core.actions,
+            retry_actions=self._actions.retry,
+            feed=core.feed,
+            hub=self._hub,
+            search=core.search,
             executor=self._reads,
             promise=self._promise,
             ready=self._not_ready,
@@ -340,6 +404,8 @@ class Service:
             reasons.append("the delivery writer has died")
         if not self._workers.alive():
             reasons.append("a worker has died")
+        if not self._actions.alive():
+            reasons.append("the thread of the actions has died")
         if not self._scheduler.alive() or self._clock.monotonic() - self._last_tick > POLLER_STUCK_SECONDS:
             reasons.append("the scheduler does not run")
         try:

@@ -17,6 +17,7 @@ from pathspec import GitIgnoreSpec
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, InstanceOf, PlainValidator
 
 from daemon.secret import Secret
+from daemon.targets import parse_target
 from daemon.values import (
     Address,
     parse_address,
@@ -109,16 +110,16 @@ def _storage_url(value: Any) -> str:
     return str(value)
 
 
-def _absolute(value: Any) -> str:
-    text = parse_text(value)
-    if not text.startswith("/"):
-        raise ValueError(f"{shown(value)} must be an absolute path")
-    return text
+def _argument(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("must be a text in quotes, without NUL")
+    return value
 
 
 Flag = Annotated[bool, pydantic.Field(strict=True)]
 Text = Annotated[str, PlainValidator(parse_text)]
 Texts = Annotated[tuple[Text, ...], pydantic.Field()]
+Arguments = tuple[Annotated[str, PlainValidator(_argument)], ...]
 Patterns = tuple[Annotated[str, PlainValidator(_pattern)], ...]
 Branches = tuple[Annotated[str, PlainValidator(parse_branch)], ...]
 Globs = Annotated[Texts, BeforeValidator(_listed)]
@@ -262,6 +263,11 @@ class StorageSettings:
         _seconds(FOUR_DAYS, '"4d", GitHub\'s redelivery window and a day,'),
         _key("delivery_retention", "How long deliveries are remembered; never less than 4d."),
     ] = 30 * 86400.0
+    change_retention_seconds: Annotated[
+        float,
+        _seconds(3600.0, '"1h"'),
+        _key("change_retention", "How far back the change feed can be read; at least 1h."),
+    ] = 30 * 86400.0
 
     @property
     def sqlite_path(self) -> Path:
@@ -321,7 +327,11 @@ class CollectionRule:
     __pydantic_config__ = FORBID_UNKNOWN
 
     type: Annotated[Text, _key(None, "The type that the entities get.")]
-    files: Annotated[Globs, AfterValidator(_not_empty), _key(None, "Glob over the paths of the files.")]
+    files: Annotated[
+        Globs,
+        AfterValidator(_not_empty),
+        _key(None, "Glob over the paths of the files, or several; `**` goes through folders."),
+    ]
     id: Annotated[Text | None, _key(None, "The key that holds the id; else `id`, `@id`, the file's stem.")] = None
     label: Annotated[Text | None, _key(None, "The key that holds the label; else `label`, `name`, the id.")] = None
     description: Annotated[
@@ -341,6 +351,7 @@ class _RepositoryKeys:
     exclude_repositories: Annotated[
         Texts, _key(None, "With `owner/*`: globs over the full or the bare name of repositories to leave out.")
     ] = ()
+    search: Annotated[Flag, _key(None, "Whether its text can be searched.")] = True
     collections: Annotated[tuple[CollectionRule, ...], _key(None, "Rules that turn files into entities.")] = ()
 
 
@@ -375,17 +386,27 @@ class ActionRule:
 
     __pydantic_config__ = FORBID_UNKNOWN
 
-    command: Annotated[Texts, _key(None, "A program and its arguments; changed paths on its standard input.")] = ()
+    command: Annotated[Arguments, _key(None, "A program and its arguments; changed paths on its standard input.")] = ()
     url: Annotated[str | None, PlainValidator(parse_public_url), _key(None, "Where to post the change as JSON.")] = None
     secret: Annotated[InstanceOf[Secret], _key(None, "Signs what is posted, as GitHub signs.")] = field(
         default_factory=Secret, repr=False
     )
     publish: Annotated[
-        str | None, PlainValidator(_absolute), _key(None, "A folder that flips to the new files atomically.")
+        str | None,
+        PlainValidator(parse_target),
+        _key(None, "A folder that flips atomically; `{owner}`, `{name}`, `{branch}` when it is for several."),
     ] = None
+    timeout_seconds: Annotated[
+        float, _seconds(0.1, '"100ms"'), _key("timeout", "How long a command or a request may take.")
+    ] = 300.0
     repositories: Annotated[Texts, _key(None, "Only these repositories (globs).")] = ()
     branches: Annotated[Texts, _key(None, "Only these branches (globs).")] = ()
-    paths: Annotated[Texts, _key(None, "Only when one of these paths changed (globs).")] = ()
+    paths: Annotated[Patterns, _key(None, "Only when one of these paths changed (gitignore-style patterns).")] = ()
+
+    @property
+    def definition(self) -> tuple[object, ...]:
+        """What it does and for what: another secret or time-out makes no other action."""
+        return (self.command, self.url, self.publish, self.repositories, self.branches, self.paths)
 
 
 @dataclass(frozen=True)
@@ -409,8 +430,6 @@ class Config:
         """One sentence for each thing that is configured, but that this version does not do yet."""
         later = "but this version does not"
         found = {
-            f"actions are configured, {later} run them yet": self.actions,
-            f"collections are configured, {later} make entities yet": any(r.collections for r in self.repositories),
             f"owner/* is configured, {later} look for repositories yet; name each": any(
                 rule.is_pattern for rule in self.repositories
             ),

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from daemon.clock import Clock
 from daemon.config import Config
-from daemon.model import RepositoryRecord
+from daemon.model import ActionRecord, RepositoryRecord
+from daemon.store.actions import Actions
 from daemon.store.database import Database
 from daemon.store.repositories import Repositories
 from daemon.triggers.schedule import promised_seconds
@@ -39,10 +40,28 @@ def branch_rows(config: Config) -> list[dict[str, Any]]:
     database = Database.open_read_only(config.storage.sqlite_path, clock=clock)
     try:
         records = _records(Repositories(database))
+        actions = every_action(Actions(database))
     finally:
         database.close()
     now = clock.now()
-    return [row for record in records for row in _rows(record, config, now)]
+    return [row | _actions(row, actions) for record in records for row in _rows(record, config, now)]
+
+
+def every_action(actions: Actions) -> list[ActionRecord]:
+    """Every action on every branch it acts on."""
+    records: list[ActionRecord] = []
+    after = None
+    while page := actions.records(after=after, limit=PAGE):
+        records += page
+        after = (page[-1].action, page[-1].branch_id or 0)
+    return records
+
+
+def _actions(row: dict[str, Any], actions: list[ActionRecord]) -> dict[str, Any]:
+    """The actions on the branch of a row, in short."""
+    here = [one for one in actions if (one.repository, one.branch) == (row["repository"], row["name"])]
+    shown = ("action", "kind", "target", "state", "last_error")
+    return {"actions": [{name: getattr(one, name) for name in shown} for one in here]}
 
 
 def _records(repositories: Repositories) -> list[RepositoryRecord]:
@@ -110,12 +129,17 @@ def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
     console = Console()
     console.print(table)
     for row in rows:
-        if row.get("last_error"):
-            console.print(f"{escape(_label(row))}: {escape(row['last_error'])}", soft_wrap=True, highlight=False)
+        for error in _errors(row):
+            console.print(f"{escape(_label(row))}: {escape(error)}", soft_wrap=True, highlight=False)
 
 
 def _label(row: dict[str, Any]) -> str:
     return f"{row['repository']}@{row['name'] or '?'}"
+
+
+def _errors(row: dict[str, Any]) -> list[str]:
+    failed = [f"{one['kind']} action: {one['last_error']}" for one in row["actions"] if one["last_error"]]
+    return ([row["last_error"]] if row.get("last_error") else []) + failed
 
 
 def print_nothing() -> None:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -89,7 +89,7 @@ def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger
             "or github.anonymous = true for public repositories"
         )
     if url := _daemon_url(config.storage.sqlite_path, Clock()):
-        return _Asking(config, url).sync(names, trigger)
+        return Asking(config, url).sync(names, trigger)
     logs.configure("warning", config.log.format, secrets=config.secret_values, stream=sys.stderr)
     core = Core(config, clock=Clock(), metrics=Metrics())
     try:
@@ -131,6 +131,7 @@ class _Working:
         core.jobs.want(ids, trigger, now=core.clock.now())
         with _progress_bars() as bars:
             self._work(ids, bars)
+        core.renew_entities()  # where the rules have changed and the commit has not
         return [_result(name, branch.id, core.jobs, core.history, core.snapshots) for name, branch in branches]
 
     def _work(self, ids: Sequence[int], bars: _Bars) -> None:
@@ -145,8 +146,8 @@ class _Working:
             self._workers.work(claim, progress=bars.show)
 
 
-class _Asking:
-    """Asks the running daemon through its admin listener, and watches the store for the outcome."""
+class Asking:
+    """Asks the running daemon through its admin listener, which alone may write; watches the store for outcomes."""
 
     def __init__(self, config: Config, url: str) -> None:
         self._config = config
@@ -172,6 +173,11 @@ class _Asking:
                 self._clock.sleep(POLL_SECONDS)
         return [_result(name, branch.id, jobs, history, snapshots) for name, branch in branches]
 
+    def retry_actions(self, action: str | None) -> int:
+        """Have the daemon try failed actions again; on how many branches there were some."""
+        query = f"?action={quote(action, safe='')}" if action else ""
+        return int(self._post(f"/api/v1/actions/retry{query}")["retried"])
+
     def _assert_daemon(self) -> None:
         """Raise HeadwaterError once no daemon has owned the store for longer than a restart takes."""
         now = self._clock.monotonic()
@@ -180,7 +186,7 @@ class _Asking:
         elif now - self._last_alive > RESTART_SECONDS:
             raise HeadwaterError("the daemon ended before it had synced; it will when it is started again")
 
-    def _post(self, path: str) -> None:
+    def _post(self, path: str) -> Any:
         headers = {"Content-Length": "0", "Host": self._config.admin.allowed_hosts[0]}
         if token := self._config.admin.token():
             headers["Authorization"] = f"Bearer {token}"
@@ -192,7 +198,8 @@ class _Asking:
         except OSError as error:
             raise HeadwaterError(f"the running daemon does not answer at {self._url}: {error}") from error
         if response.status != http.client.ACCEPTED:
-            raise HeadwaterError(f"the running daemon refused to sync: {response.status} {_detail(body)}")
+            raise HeadwaterError(f"the running daemon refused: {response.status} {_detail(body)}")
+        return json.loads(body)
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._url.startswith("unix:"):

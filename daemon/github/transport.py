@@ -51,6 +51,7 @@ class Allowance:
     max_bytes: int
     received: int = 0
     overrun: str | None = field(default=None)
+    peer: str = "GitHub"  # who messages say does not answer
 
     def remaining(self) -> float:
         """Seconds until the deadline; Unreachable once it is over."""
@@ -157,9 +158,9 @@ def translated(error: Exception, *, asked: str, allowance: Allowance) -> GitHubE
         return BadAnswer(f"{asked}: the answer cannot be read ({type(error).__name__}); it is asked again later")
     if isinstance(error, _TOO_SLOW):
         late = allowance.clock.monotonic() >= allowance.deadline
-        limit = TOO_LONG if late else f"GitHub did not answer within {allowance.timeout_seconds:g} s"
+        limit = TOO_LONG if late else f"{allowance.peer} did not answer within {allowance.timeout_seconds:g} s"
         return Overloaded(f"{asked}: {limit}; it is asked again later")
-    return Unreachable(f"{asked}: GitHub cannot be reached ({_root_cause(error)}); it is asked again later")
+    return Unreachable(f"{asked}: {allowance.peer} cannot be reached ({_root_cause(error)}); it is asked again later")
 
 
 _NONSENSE = (

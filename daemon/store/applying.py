@@ -8,7 +8,7 @@ from typing import Any
 
 from daemon.errors import StoreError
 from daemon.model import Claim, Commit, CommitChange, Entry, RunResult, SnapshotChange
-from daemon.store import jobs, runs
+from daemon.store import electing, jobs, runs
 from daemon.store.database import Database
 from daemon.store.fields import display_path, instant_text, json_text, optional_plain, plain
 from daemon.store.models import CURRENT
@@ -53,6 +53,8 @@ def apply(
     if commits is not None:
         _store_commits(db, branch_id, commits)
     _move_branch(db, claim, change, number, now=now, read_at=read_at)
+    if change.entities is not None:
+        electing.apply(db, branch_id, change.entities, commit_sha=change.head_sha, now=now)
     run_id = runs.insert(db, claim, result, snapshot=number)
     _announce(db, branch_id, change, result.before, now)
     jobs.complete(db, claim, wish, served=served, run_id=run_id, now=now, news=True)

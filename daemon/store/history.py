@@ -19,7 +19,6 @@ _SWEEP_DELIVERIES = """
     DELETE FROM delivery WHERE id IN (
         SELECT id FROM delivery WHERE id < ? AND NOT (status = 'accepted' AND NOT acted) ORDER BY id LIMIT ?)
 """
-_SWEEP_OUTBOX = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE id < ? ORDER BY id LIMIT ?)"
 # The run that made a branch's current snapshot tells readers which commit an older one was.
 _SWEEP_RUNS = """
     DELETE FROM run WHERE id IN (
@@ -80,19 +79,16 @@ class History:
             return [_delivery(row) for row in self._db.run(query)]
 
     def sweep(self, *, now: datetime, delivery_retention_seconds: float, run_keep: int = 100_000) -> int:
-        """Drop deliveries and change records older than the retention, and all but the newest ``run_keep`` runs.
+        """Drop deliveries older than the retention, and all but the newest ``run_keep`` runs.
 
         A delivery that waits for its sync stays whatever its age. Many short transactions; how many rows went.
         """
         oldest = instant_text(now - timedelta(seconds=delivery_retention_seconds))
         with self._db.read():
             delivery = self._first_kept("delivery", "received_at", oldest)
-            outbox = self._first_kept("outbox", "created_at", oldest)
             newest_run = self._db.execute("SELECT max(id) FROM run").fetchone()[0] or 0
-        return (
-            self._delete_batches(_SWEEP_DELIVERIES, delivery)
-            + self._delete_batches(_SWEEP_OUTBOX, outbox)
-            + self._delete_batches(_SWEEP_RUNS, newest_run - run_keep)
+        return self._delete_batches(_SWEEP_DELIVERIES, delivery) + self._delete_batches(
+            _SWEEP_RUNS, newest_run - run_keep
         )
 
     def _first_kept(self, table: str, column: str, oldest: str) -> int:

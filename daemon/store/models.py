@@ -54,6 +54,7 @@ class Repository(Table):
     suspect_sha = TextField(null=True)  # a head that a poll found and no delivery announced yet
     suspect_branch = TextField(null=True)
     suspect_at = InstantField(null=True)
+    search = BooleanField(default=True)  # whether its text may be searched
 
 
 class Branch(Table):
@@ -79,6 +80,7 @@ class Branch(Table):
     last_trigger = TextField(null=True)
     gone = BooleanField(default=False)
     empty = BooleanField(default=False)
+    collections_digest = TextField(null=True, default="")  # of the rules its entities were made by; NULL: make anew
 
     class Meta:  # noqa: D106 - peewee's way to say it
         indexes = ((("repository", "name"), True),)
@@ -211,3 +213,103 @@ class Outbox(Table):
     modified = JsonField()
     removed = JsonField()
     created_at = InstantField()
+
+
+class Action(Table):
+    """A configured action; every outbox row up to ``scanned_id`` was held against its filters."""
+
+    key = TextField(primary_key=True)  # a digest of its definition
+    position = IntegerField()
+    kind = TextField()
+    target = TextField()
+    scanned_id = BigIntegerField()
+
+
+class ActionState(Table):
+    """How far an action has come on a branch: it waits while ``done_id`` is below ``wanted_id``, or when ``forced``."""
+
+    action = TextField()
+    branch_id = IntegerField()
+    wanted_id = BigIntegerField()
+    done_id = BigIntegerField()
+    forced = BooleanField(default=False)
+    attempts = IntegerField(default=0)
+    run_after = InstantField(null=True)
+    commit_sha = TextField(null=True)
+    last_error = TextField(null=True)
+    note = TextField(null=True)
+    output = TextField(null=True)
+    finished_at = InstantField(null=True)
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        primary_key = CompositeKey("action", "branch_id")
+
+
+class EntitySource(Table):
+    """What a file says under a collection; the first by path of those with one id is the entity."""
+
+    id = AutoField()
+    branch_id = IntegerField()
+    path = BlobField()
+    entity_type = TextField()
+    entity_id = TextField()
+    label = TextField(null=True)
+    description = TextField(null=True)
+    sha = TextField()
+    commit_sha = TextField()
+    digest = TextField()  # of ``data``
+    stale = BooleanField(default=False)  # the file does not parse any more
+    data = JsonField()
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        indexes = ((("branch_id", "path", "entity_type"), True),)
+
+
+class Entity(Table):
+    """An entity of a branch, its data in the source of its path and type; a deleted one stays for its history."""
+
+    id = AutoField()
+    branch_id = IntegerField()
+    entity_type = TextField()
+    entity_id = TextField()
+    label = TextField(null=True)
+    description = TextField(null=True)
+    path = BlobField()
+    path_text = TextField()
+    commit_sha = TextField()
+    digest = TextField()
+    stale = BooleanField(default=False)
+    deleted = BooleanField(default=False)
+    created_at = InstantField()
+    updated_at = InstantField()
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        indexes = ((("branch_id", "entity_type", "entity_id"), True),)
+
+
+class EntityVersion(Table):
+    """What an entity said from ``valid_from`` until ``valid_to``."""
+
+    id = AutoField()
+    entity_key = IntegerField()
+    commit_sha = TextField()
+    valid_from = InstantField()
+    valid_to = InstantField(null=True)
+    data = JsonField()
+
+
+class EntityError(Table):
+    """A file that is no entity although a collection takes it; ``entity_id`` is the one that another file has."""
+
+    branch_id = IntegerField()
+    path = BlobField()
+    entity_type = TextField()
+    path_text = TextField()
+    entity_id = TextField(null=True)
+    line = IntegerField(null=True)
+    column = IntegerField(null=True)
+    error = TextField()
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        primary_key = CompositeKey("branch_id", "path", "entity_type")
+        without_rowid = True

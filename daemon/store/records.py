@@ -63,6 +63,7 @@ def _branch_facts(row: Any) -> BranchFacts:
         tree_verified=row.tree_verified,
         gone=row.gone,
         empty=row.empty,
+        collections_digest=row.collections_digest,
     )
 
 

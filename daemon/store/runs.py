@@ -12,8 +12,8 @@ from daemon.store.fields import instant_text, json_text, optional_plain
 
 _INSERT = """
     INSERT INTO run (repository_id, branch_id, "trigger", triggers, outcome, "before", "after", started_at, finished_at,
-                     added, modified, removed, requests, attempt, error, snapshot)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     added, modified, removed, requests, attempt, error, snapshot, entity_errors)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT count(*) FROM entity_error WHERE branch_id = ?))
     RETURNING id
 """
 
@@ -24,7 +24,8 @@ def insert(db: Database, claim: Claim, result: RunResult, *, snapshot: int | Non
     what = (claim.repository_id, claim.branch_id, triggers[0], json_text(triggers), result.outcome.value)
     where = (result.before, result.after, instant_text(result.started_at), instant_text(result.finished_at))
     counts = (result.added, result.modified, result.removed, result.requests, claim.attempt)
-    rows = db.execute(_INSERT, (*what, *where, *counts, optional_plain(result.error), snapshot)).fetchall()
+    end = (optional_plain(result.error), snapshot, claim.branch_id)
+    rows = db.execute(_INSERT, (*what, *where, *counts, *end)).fetchall()
     return int(rows[0][0])
 
 

@@ -24,7 +24,7 @@ from daemon.model import (
     RunResult,
     SnapshotChange,
 )
-from daemon.store import applying, branches, records, runs
+from daemon.store import applying, branches, records, runs, search
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, optional_value
 from daemon.store.models import CURRENT
@@ -101,6 +101,16 @@ class Snapshots:
             row = self._db.execute("SELECT content FROM blob WHERE sha = ?", (sha,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def blobs(self, shas: Iterable[str]) -> dict[str, bytes]:
+        """The contents stored under these ids."""
+        found: dict[str, bytes] = {}
+        with self._db.read():
+            for chunk in _chunks(sorted(shas)):
+                marks = ",".join("?" * len(chunk))
+                rows = self._db.execute(f"SELECT sha, content FROM blob WHERE sha IN ({marks})", chunk)  # noqa: S608
+                found.update((row[0], bytes(row[1])) for row in rows)
+        return found
+
     def distrust(self, branch_id: int, *, blobs: Sequence[str]) -> None:
         """Drop these contents, and what vouches for the branch's rows: the next sync fetches and proves all anew."""
         with self._db.write():
@@ -123,8 +133,12 @@ class Snapshots:
         ``read_at`` is when GitHub was seen at ``change.head_sha``; ``served`` are the deliveries it acted on. Raises
         LeaseLost, and StoreError when the change does not fit what is stored: then nothing was written.
         """
+        wanted = {entry.sha for entry in (*change.added, *change.modified) if entry.stored}
+        with self._db.read():
+            searched = search.searched(self._db, claim.repository_id)
+        if searched:  # before anybody can see them, in short transactions: text takes longer than rows
+            search.index(self._db, sorted(wanted))
         with self._db.write():
-            wanted = {entry.sha for entry in (*change.added, *change.modified) if entry.stored}
             if absent := wanted - stored_blobs(self._db, wanted):
                 raise StoreError(f"{len(absent)} contents of {change.head_sha} are not stored, {min(absent)} for one")
             return applying.apply(
@@ -242,6 +256,7 @@ class Snapshots:
             if not shas:
                 return total
             with self._db.write():
+                search.forget(self._db, shas)
                 total += self._db.executemany(_DELETE_ORPHAN, [(sha,) for sha in shas])
             last = shas[-1]
 

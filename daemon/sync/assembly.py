@@ -8,7 +8,7 @@ archive does not hold either: then the snapshot says so (``tree_verified`` false
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from daemon.clock import Clock
@@ -17,8 +17,9 @@ from daemon.github.client import GitHubClient
 from daemon.github.exchange import Tally
 from daemon.model import BranchFacts, Claim, Commit, ContentRules, Entry, RepositoryRef, SnapshotChange
 from daemon.store.snapshots import Snapshots
-from daemon.sync import planning
+from daemon.sync import harvest, planning
 from daemon.sync.content import Content, Progress, Wanted
+from daemon.sync.entities import Collections
 from daemon.sync.guard import NO_BRANCH
 from daemon.sync.patterns import compile_rules
 
@@ -50,17 +51,26 @@ class Assembly:
         *,
         clock: Clock,
         rules: Callable[[RepositoryRef], ContentRules],
+        collections: Callable[[RepositoryRef], Collections],
     ) -> None:
         self._client = client
         self._snapshots = snapshots
         self._rules = rules
+        self._collections = collections
         self._content = Content(client, snapshots, clock=clock)
 
     def build(self, attempt: Attempt, commit: Commit) -> SnapshotChange:
-        """The proven change to ``commit``, its contents already in the store.
+        """The proven change to ``commit``, its contents already in the store, and what it does to the entities.
 
         Raises GitHubError, ArchiveBroken, StoreUnavailable and ProofFailed.
         """
+        change = self._proven(attempt, commit)
+        attempt.progress("entities", 0, 1)
+        collections = self._collections(attempt.repository)
+        made = harvest.of_change(self._snapshots, collections, attempt.facts, change, attempt.check)
+        return replace(change, entities=made)
+
+    def _proven(self, attempt: Attempt, commit: Commit) -> SnapshotChange:
         rules = self._rules(attempt.repository)
         facts = attempt.facts
         same_rows = facts.tree_sha == commit.tree_sha and facts.rules_digest == rules.digest

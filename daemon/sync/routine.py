@@ -42,6 +42,7 @@ from daemon.sync import planning
 from daemon.sync.assembly import Assembly, Attempt
 from daemon.sync.audit import mend
 from daemon.sync.content import Progress
+from daemon.sync.entities import Collections
 from daemon.sync.guard import NO_BRANCH, dispute
 
 RECENT_SECONDS = 30.0
@@ -81,6 +82,7 @@ class Routine:
         clock: Clock,
         settings: Callable[[], SyncSettings],
         rules: Callable[[RepositoryRef], ContentRules],
+        collections: Callable[[RepositoryRef], Collections] = lambda _ref: Collections(()),
     ) -> None:
         self._client = client
         self._repositories = repositories
@@ -89,7 +91,7 @@ class Routine:
         self._clock = clock
         self._settings = settings
         self._rules = rules
-        self._assembly = Assembly(client, snapshots, clock=clock, rules=rules)
+        self._assembly = Assembly(client, snapshots, clock=clock, rules=rules, collections=collections)
 
     def run(
         self, claim: Claim, *, check: Callable[[], None] = lambda: None, progress: Progress = no_progress

@@ -60,6 +60,8 @@ class Workers:
         owner: str,
         settings: Callable[[], SyncSettings],
         on_run: Callable[[Claim, RunResult], None] = lambda _claim, _result: None,
+        on_start: Callable[[Claim], None] = lambda _claim: None,
+        on_put_off: Callable[[Claim], None] = lambda _claim: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._jobs = jobs
@@ -68,6 +70,8 @@ class Workers:
         self._owner = owner
         self._settings = settings
         self._on_run = on_run
+        self._on_start = on_start
+        self._on_put_off = on_put_off
         self._jitter = jitter
         self._wake = threading.Condition()
         self._wakes = 0
@@ -161,6 +165,7 @@ class Workers:
         started_at = self._clock.now()
         with self._lock:
             self._running[claim.job_id] = running
+        self._on_start(claim)
         try:
             result = self._routine.run(claim, check=lambda: self._check(running), progress=progress)
         except (Exception, MemoryError) as error:  # noqa: BLE001 - the top of a run: its end must be recorded
@@ -168,7 +173,9 @@ class Workers:
         finally:
             with self._lock:
                 self._running.pop(claim.job_id, None)
-        if result is not None:
+        if result is None:
+            self._on_put_off(claim)
+        else:
             _log_run(claim, result)
             self._on_run(claim, result)
         return result

@@ -26,16 +26,24 @@ Item = tuple[Delivery | None, "Future[DeliveryStatus]"]
 class DeliveryWriter:
     """Stores deliveries durably, many in one transaction.
 
-    ``on_stored`` is called after each commit that held an accepted delivery. At most ``capacity``
-    deliveries wait; beyond that they are refused, so that the sender hears of it (503).
+    ``on_stored`` is called after each commit that held an accepted delivery, ``on_delivery`` for each delivery that
+    was stored. At most ``capacity`` deliveries wait; beyond that they are refused, so that the sender hears of it: 503.
     """
 
     def __init__(
-        self, history: History, *, clock: Clock, on_stored: Callable[[], None], capacity: int = 10_000, batch: int = 256
+        self,
+        history: History,
+        *,
+        clock: Clock,
+        on_stored: Callable[[], None],
+        on_delivery: Callable[[Delivery, DeliveryStatus], None] = lambda _delivery, _status: None,
+        capacity: int = 10_000,
+        batch: int = 256,
     ) -> None:
         self._history = history
         self._clock = clock
         self._on_stored = on_stored
+        self._on_delivery = on_delivery
         self._batch = batch
         self._queue: queue.Queue[Item | None] = queue.Queue(capacity)
         self._thread = threading.Thread(target=self._run, name="delivery-writer", daemon=True)
@@ -101,6 +109,8 @@ class DeliveryWriter:
             status = DeliveryStatus.IGNORED if delivery is None else next(outcomes)
             accepted = accepted or status is DeliveryStatus.ACCEPTED
             future.set_result(status)
+            if delivery is not None:
+                self._on_delivery(delivery, status)
         if accepted:
             self._on_stored()
 

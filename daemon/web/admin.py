@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from tornado import httputil, routing, web
 
 from daemon.errors import Refusal
-from daemon.web import api
+from daemon.web import api, entities
 from daemon.web.api import AdminDeps, Call
 from daemon.web.app import Answer, Handler
 
@@ -28,11 +28,12 @@ DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path, as OpenAPI writes it, and what answers there. ``{path}`` takes slashes; it comes last."""
+    """A path, as OpenAPI writes it, and what answers there. ``{path}`` and ``{id}`` take slashes; they come last."""
 
     template: str
     functions: Mapping[str, Callable[[Call], Answer]]
     open: bool = False  # answered without a token
+    own_origin: bool = False  # another origin's page may not even open it: it would hold a connection
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -40,7 +41,7 @@ class Route:
 
     def pattern(self) -> re.Pattern[str]:
         expression = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.template))
-        return re.compile(expression.replace("(?P<path>[^/]+)", "(?P<path>.+)"), re.DOTALL)
+        return re.compile(re.sub(r"\(\?P<(path|id)>\[\^/\]\+\)", r"(?P<\1>.+)", expression), re.DOTALL)
 
 
 def routes() -> tuple[Route, ...]:
@@ -61,6 +62,15 @@ def routes() -> tuple[Route, ...]:
         Route(REPOSITORY + "/runs", {"GET": api.runs}),
         Route("/api/v1/runs", {"GET": api.runs}),
         Route("/api/v1/deliveries", {"GET": api.deliveries}),
+        Route("/api/v1/entities", {"GET": entities.overview}),
+        Route("/api/v1/entities/{type}", {"GET": entities.listing}),
+        Route("/api/v1/entities/{type}/{id}", {"GET": entities.one}),
+        Route("/api/v1/entity-errors", {"GET": entities.errors}),
+        Route("/api/v1/actions", {"GET": api.actions}),
+        Route("/api/v1/actions/retry", {"POST": api.retry_actions}),
+        Route("/api/v1/search", {"GET": api.search}),
+        Route("/api/v1/changes", {"GET": api.changes}),
+        Route("/api/v1/events", {"GET": api.events}, own_origin=True),
     )
 
 
@@ -85,7 +95,7 @@ class Guarded(Handler):
     def check_route(self) -> None:
         headers = self.request.headers
         check_host(headers.get_list("Host"), self._deps.allowed_hosts())
-        if self.request.method not in SAFE_METHODS:
+        if self.request.method not in SAFE_METHODS or (self._route is not None and self._route.own_origin):
             check_origin(headers, scheme=self.request.protocol)
         if self._route is None or not self._route.open:
             check_token(headers.get_list("Authorization"), self._deps.token())

@@ -8,15 +8,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from daemon.model import (
+    ActionRecord,
     BranchRecord,
     BranchState,
+    ChangeRecord,
+    Claim,
     Commit,
+    Delivery,
     DeliveryRecord,
+    DeliveryStatus,
     Entry,
     JobRecord,
+    Outcome,
+    RawFile,
     RepositoryRecord,
     RepositoryState,
     RunRecord,
+    RunResult,
+    SearchHit,
 )
 
 ALLOWANCE_SECONDS = 2.0  # the one request that a promise includes, and the tick before it
@@ -144,6 +153,15 @@ def entry_json(one: Entry) -> dict[str, Any]:
     return told
 
 
+def content_json(path: bytes, found: RawFile) -> dict[str, Any]:
+    """One file with its content: as text where it is UTF-8, else in base64."""
+    told = entry_json(Entry(path, found.mode, found.sha, found.size, stored=True))
+    try:
+        return told | {"content": found.content.decode()}
+    except UnicodeDecodeError:
+        return told | {"content_base64": base64.b64encode(found.content).decode("ascii")}
+
+
 def commit_json(one: Commit) -> dict[str, Any]:
     """One commit, with its instants as GitHub gave them."""
     return {
@@ -169,6 +187,98 @@ def delivery_json(record: DeliveryRecord) -> dict[str, Any]:
 def job_json(record: JobRecord) -> dict[str, Any]:
     """The durable wish for a sync of one branch."""
     return _plain(asdict(record))
+
+
+def action_json(record: ActionRecord) -> dict[str, Any]:
+    """How far an action has come on a branch."""
+    return {
+        "action": record.action,
+        "kind": record.kind,
+        "target": record.target,
+        "repository": record.repository,
+        "branch": record.branch,
+        "state": record.state,
+        "attempts": record.attempts,
+        "run_after": iso(record.run_after),
+        "commit_sha": record.commit_sha,
+        "last_error": record.last_error,
+        "note": record.note,
+        "output": record.output,
+        "finished_at": iso(record.finished_at),
+    }
+
+
+def change_json(record: ChangeRecord) -> dict[str, Any]:
+    """One change of the feed."""
+    return {
+        "id": record.id,
+        "type": record.type,
+        "repository": record.repository,
+        "branch": record.branch,
+        "before": record.before,
+        "after": record.after,
+        "added": record.added,
+        "modified": record.modified,
+        "removed": record.removed,
+        "created_at": iso(record.created_at),
+    }
+
+
+def hit_json(hit: SearchHit) -> dict[str, Any]:
+    """One file that holds what was searched for."""
+    return asdict(hit)
+
+
+def delivered_json(delivery: Delivery, status: DeliveryStatus) -> dict[str, Any]:
+    """A delivery that was just stored; its record's number is not known yet."""
+    return {
+        "guid": delivery.guid,
+        "event": delivery.event,
+        "action": delivery.action,
+        "repository": delivery.repository,
+        "ref": delivery.ref,
+        "before": delivery.before,
+        "after": delivery.after,
+        "received_at": iso(delivery.received_at),
+        "status": status.value,
+        "reason": delivery.reason,
+    }
+
+
+def started_json(claim: Claim) -> dict[str, Any]:
+    """A sync that begins."""
+    return {
+        "repository": claim.repository.full_name,
+        "branch": claim.branch,
+        "trigger": claim.triggers[0].value if claim.triggers else None,
+        "triggers": [trigger.value for trigger in claim.triggers],
+        "attempt": claim.attempt,
+    }
+
+
+def ended_json(claim: Claim, result: RunResult | None) -> dict[str, Any]:
+    """A sync that ended; without a result it was put off, and its outcome is null."""
+    told = result or RunResult(Outcome.UNCHANGED, None, None, claim.wanted_at, claim.wanted_at)
+    return started_json(claim) | {
+        "outcome": result.outcome.value if result else None,
+        "before": told.before,
+        "after": told.after,
+        "error": told.error,
+        "added": told.added,
+        "modified": told.modified,
+        "removed": told.removed,
+        "started_at": iso(result.started_at if result else None),
+        "finished_at": iso(result.finished_at if result else None),
+        "requests": told.requests,
+    }
+
+
+def chosen_branch(record: RepositoryRecord, wanted: str | None) -> BranchRecord | None:
+    """The branch of that name; without one the default branch, else the only one."""
+    named = [one for one in record.branches if one.name == (wanted or record.default_branch)]
+    if not named and wanted is None and len(record.branches) == 1:
+        named = list(record.branches)
+    return named[0] if named else None
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

@@ -16,19 +16,29 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from daemon.errors import Refusal
-from daemon.model import BranchRecord, RepositoryRecord, Trigger
+from daemon.model import BranchRecord, RepositoryRecord, SearchPosition, Trigger
+from daemon.store.actions import Actions
 from daemon.store.database import Database
+from daemon.store.entities import Entities
+from daemon.store.feed import Feed
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
 from daemon.store.repositories import Repositories
+from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
 from daemon.web import answers, cursor, openapi, raw
 from daemon.web.app import Answer, encode
+from daemon.web.stream import Hub
 
 MOST_ITEMS = 1000
 DEFAULT_ITEMS = 100
+LARGEST_ID = 2**63 - 1
+MOST_SEARCHED = 1000
 SCAN_REPOSITORIES = 500
+STREAM_TYPE = "text/event-stream; charset=utf-8"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+SWEPT = "The changes after that id are not kept any more: read the branches anew, then start without it"
 
 T = TypeVar("T")
 
@@ -48,6 +58,12 @@ class AdminDeps:
     jobs: Jobs
     snapshots: Snapshots
     history: History
+    entities: Entities
+    actions: Actions
+    retry_actions: Callable[[str | None], int]
+    feed: Feed
+    hub: Hub
+    search: Search
     executor: Executor
     promise: Callable[[RepositoryRecord], float]
     ready: Callable[[], list[str]]
@@ -78,6 +94,10 @@ class Call:
             raise Refusal(422, f"limit must be a number from 1 to {MOST_ITEMS}")
         return int(said)
 
+    def number(self, name: str) -> int | None:
+        """A query parameter that is the id of a change; None when it is absent. Raises Refusal 422."""
+        return None if name not in self.query else change_id(self.query[name][-1].decode("latin-1"), name)
+
     def position(self, kind: str, *shape: type[int | str]) -> tuple[Any, ...] | None:
         """Where the cursor says that the list goes on; None for its beginning. Raises Refusal 422."""
         if "cursor" not in self.query:
@@ -94,13 +114,17 @@ class Call:
 
     def branch(self, record: RepositoryRecord) -> BranchRecord:
         """The branch asked for, else the default one, else the only one. Raises Refusal 404."""
-        wanted = self.text("branch")
-        named = [one for one in record.branches if one.name == (wanted or record.default_branch)]
-        if not named and wanted is None and len(record.branches) == 1:
-            named = list(record.branches)
-        if not named:
+        found = answers.chosen_branch(record, self.text("branch"))
+        if found is None:
             raise Refusal(404, "Branch not found")
-        return named[0]
+        return found
+
+
+def change_id(text: str, name: str) -> int:
+    """Raises Refusal 422 for what is no id."""
+    if not re.fullmatch("[0-9]{1,19}", text, re.ASCII) or int(text) > LARGEST_ID:
+        raise Refusal(422, f"{name} must be the id of a change")
+    return int(text)
 
 
 def healthz(call: Call) -> Answer:
@@ -271,6 +295,80 @@ def deliveries(call: Call) -> Answer:
     position = call.position("deliveries", int)
     found = call.deps.history.deliveries(before_id=position[0] if position else None, limit=limit + 1)
     return _page(found, limit, tell=answers.delivery_json, at=lambda one: ("deliveries", one.id))
+
+
+def changes(call: Call) -> Answer:
+    limit = call.limit()
+    since = call.number("since")
+    position = call.position("changes", int)
+    try:
+        page = call.deps.feed.page(position[0] if position else since, limit=limit)
+    except LookupError:
+        raise Refusal(410, SWEPT) from None
+    next_cursor = cursor.write("changes", page.items[-1].id) if page.more else None
+    items = [answers.change_json(one) for one in page.items]
+    return encode({"items": items, "next_cursor": next_cursor, "has_next": page.more})
+
+
+def events(call: Call) -> Answer:
+    """The stream from where the reader was, which its browser says when it comes back; else from now on."""
+    said = call.headers.get("Last-Event-ID")
+    since = change_id(said, "Last-Event-ID") if said else call.number("since")
+    newest = call.deps.feed.newest()
+    if since is None:
+        since = newest
+    elif since > newest:
+        # Nothing would be sent until as many changes were made: the store was replaced, and must be read anew.
+        raise Refusal(410, "No change has that id: the store was replaced, start again from /api/v1/changes")
+    elif since < call.deps.feed.oldest() - 1:
+        raise Refusal(410, SWEPT)
+    hub, begin = call.deps.hub, since
+    return Answer(b"", headers={"Content-Type": STREAM_TYPE}, stream=lambda sink: hub.serve(sink, begin))
+
+
+def actions(call: Call) -> Answer:
+    limit = call.limit()
+    position = call.position("actions", str, int)
+    found = call.deps.actions.records(after=position and (position[0], position[1]), limit=limit + 1)
+    return _page(found, limit, tell=answers.action_json, at=lambda one: ("actions", one.action, one.branch_id or 0))
+
+
+def retry_actions(call: Call) -> Answer:
+    """Have failed actions tried at once, without waiting out their backoff."""
+    key = call.text("action")
+    if key is not None and not call.deps.actions.knows(key):
+        raise Refusal(404, "Action not found")
+    return encode({"retried": call.deps.retry_actions(key)}, status=202)
+
+
+def search(call: Call) -> Answer:
+    text = call.text("q")
+    if text is None or len(text) > MOST_SEARCHED:
+        raise Refusal(422, f"q must be what to search for, at most {MOST_SEARCHED} characters")
+    limit = call.limit()
+    position = call.position("search", str, str, str)
+    page = call.deps.search.find(
+        text,
+        repository_id=_named_repository(call),
+        prefix=call.query.get("path", [b""])[-1],
+        after=SearchPosition(position[0], position[1], _path(position[2])) if position else None,
+        limit=limit,
+    )
+    place = page.position
+    after = cursor.write("search", place.full_name, place.branch, place.path.decode("latin-1")) if place else None
+    items = [answers.hit_json(one) for one in page.items]
+    return encode({"items": items, "next_cursor": after, "has_next": after is not None})
+
+
+def _named_repository(call: Call) -> int | None:
+    """The repository that the query names, None when it names none. Raises Refusal 404."""
+    name = call.text("repository")
+    if name is None:
+        return None
+    repository_id = call.deps.repositories.by_name(*name.partition("/")[::2])
+    if repository_id is None:
+        raise Refusal(404, "Repository not found")
+    return repository_id
 
 
 def _page(

@@ -10,13 +10,15 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from tornado import httputil, routing, web
 from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
 
 from daemon.errors import Refusal, StoreError
 from daemon.logs import get_logger
@@ -44,11 +46,16 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A finished answer: what a handler sends, encoded already, so that no encoding runs on the loop."""
+    """A finished answer: what a handler sends, encoded already, so that no encoding runs on the loop.
+
+    With ``stream`` the body is what that sends, piece by piece, until it returns. Raising Refusal before the first
+    piece answers that instead.
+    """
 
     body: bytes
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Callable[[Handler], Awaitable[None]] | None = None
 
 
 def encode(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
@@ -81,6 +88,8 @@ class Handler(web.RequestHandler):
         self._received = 0
         self._refusal: Refusal | None = None
         self._hung_up = False
+        self._streamed: Answer | None = None
+        self._tell_gone: Callable[[], None] = lambda: None
         super().__init__(application, request, **arguments)
 
     def set_default_headers(self) -> None:
@@ -151,13 +160,51 @@ class Handler(web.RequestHandler):
         body = b"".join(self._chunks)
         self._chunks.clear()
         try:
-            self._send(await self.respond(body))
+            answer = await self.respond(body)
+            if answer.stream is None or self.request.method == "HEAD":
+                self._send(answer)
+            else:
+                await self._stream(answer)
         except Refusal as refusal:
             self._send_refusal(refusal)
         except StoreError as error:
             self._send(_unavailable(), str(error))
 
     get = head = post = put = delete = patch = options = trace = connect = _run
+
+    async def _stream(self, answer: Answer) -> None:
+        """Have the answer's pieces sent; its head goes out with the first of them."""
+        assert answer.stream is not None
+        self._streamed = answer
+        with suppress(StreamClosedError):
+            await answer.stream(self)
+            self.finish()
+
+    async def send(self, piece: bytes) -> None:
+        """One piece of a streamed answer, taken by the client.
+
+        Raises StreamClosedError when the client has gone, or did not take it in time and was cut off.
+        """
+        if self._streamed is not None:
+            self._write_head(self._streamed)
+            self._streamed = None
+        self.write(piece)
+        sent = asyncio.ensure_future(self.flush())
+        done, _ = await asyncio.wait({sent}, timeout=WRITE_SECONDS + len(piece) / SLOWEST_BYTES_PER_SECOND)
+        if not done:
+            self.abort()
+        await sent
+
+    def when_gone(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called when the client closes the connection of a streamed answer."""
+        self._tell_gone = tell
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is on its way."""
+        self._http().stream.close()
+
+    def on_connection_close(self) -> None:
+        self._tell_gone()
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> asyncio.Future[None]:
         stream = self._http().stream
@@ -239,10 +286,13 @@ class Handler(web.RequestHandler):
         self.seen(answer.status, detail)
         self.finish()
 
-    def _write(self, answer: Answer) -> None:
+    def _write_head(self, answer: Answer) -> None:
         self.set_status(answer.status)
         for name, value in answer.headers.items():
             self.set_header(name, value)
+
+    def _write(self, answer: Answer) -> None:
+        self._write_head(answer)
         if answer.status != HTTPStatus.NOT_MODIFIED:
             self.set_header("Content-Length", len(answer.body))
             self.write(answer.body)

@@ -49,6 +49,7 @@ SCHEMAS: dict[str, Schema] = {
         queue=_object(pending=NUMBER, running=NUMBER, failed=NUMBER, oldest_seconds={"type": ["number", "null"]}),
         webhooks={"type": "object"},
         polling={"type": "object"},
+        actions=_object(configured=NUMBER, pending=NUMBER, failed=NUMBER),
         stalest={"type": ["object", "null"]},
         promises_kept=BOOLEAN,
     ),
@@ -148,6 +149,111 @@ SCHEMAS: dict[str, Schema] = {
     ),
 }
 
+SCHEMAS["Action"] = _object(
+    action={**TEXT, "description": "a digest of its definition"},
+    kind={"enum": ["command", "url", "publish"]},
+    target=TEXT,
+    repository=TEXT_OR_NULL,
+    branch={**TEXT_OR_NULL, "description": "null while nothing changed since the action exists"},
+    state={"enum": ["done", "pending", "failed"]},
+    attempts={**NUMBER, "description": "that failed since the last success"},
+    run_after=INSTANT_OR_NULL,
+    commit_sha=SHA_OR_NULL,
+    last_error=TEXT_OR_NULL,
+    note=TEXT_OR_NULL,
+    output=TEXT_OR_NULL,
+    finished_at=INSTANT_OR_NULL,
+)
+SCHEMAS["ActionsRetried"] = _object(retried={**NUMBER, "description": "branches on which an action had failed"})
+SCHEMAS["Change"] = _object(
+    id=NUMBER,
+    type={"enum": ["branch.changed"]},
+    repository=TEXT,
+    branch=TEXT,
+    before=SHA_OR_NULL,
+    after=SHA,
+    added=_list(TEXT),
+    modified=_list(TEXT),
+    removed=_list(TEXT),
+    created_at=INSTANT,
+)
+
+SCHEMAS["Hit"] = _object(
+    repository=TEXT,
+    branch=TEXT,
+    path=TEXT,
+    line={"type": "integer", "minimum": 1},
+    excerpt=TEXT,
+    commit_sha=SHA,
+)
+SCHEMAS["DeliveryEvent"] = _object(
+    guid=TEXT_OR_NULL,
+    event=TEXT,
+    action=TEXT_OR_NULL,
+    repository=TEXT_OR_NULL,
+    ref=TEXT_OR_NULL,
+    before=SHA_OR_NULL,
+    after=SHA_OR_NULL,
+    received_at=INSTANT,
+    status={"enum": ["accepted", "ignored", "skipped", "duplicate"]},
+    reason=TEXT_OR_NULL,
+)
+STARTED: dict[str, Schema] = {
+    "repository": TEXT,
+    "branch": TEXT,
+    "trigger": TEXT_OR_NULL,
+    "triggers": _list(TEXT),
+    "attempt": NUMBER,
+}
+SCHEMAS["SyncStarted"] = _object(**STARTED)
+SCHEMAS["SyncFinished"] = _object(
+    **STARTED,
+    outcome={"enum": ["updated", "unchanged", "failed", None], "description": "null: put off, without having failed"},
+    before=SHA_OR_NULL,
+    after=SHA_OR_NULL,
+    error=TEXT_OR_NULL,
+    added=NUMBER,
+    modified=NUMBER,
+    removed=NUMBER,
+    started_at=INSTANT_OR_NULL,
+    finished_at=INSTANT_OR_NULL,
+    requests=NUMBER,
+)
+
+SCHEMAS["EntityTypes"] = _object(types=_list(_object(entity_type=TEXT, count=NUMBER)), total=NUMBER)
+SCHEMAS["Entity"] = _object(
+    id=NUMBER,
+    entity_id=TEXT,
+    entity_type=TEXT,
+    label=TEXT_OR_NULL,
+    description=TEXT_OR_NULL,
+    data={"type": "object"},
+    repository=TEXT,
+    branch=TEXT,
+    path=TEXT,
+    commit_sha=SHA,
+    stale={**BOOLEAN, "description": "its file does not parse any more: this is what it said last"},
+    created_at=INSTANT,
+    updated_at=INSTANT,
+)
+SCHEMAS["EntityVersion"] = _object(
+    commit_sha=SHA, data={"type": "object"}, valid_from=INSTANT, valid_to=INSTANT_OR_NULL
+)
+SCHEMAS["EntityError"] = _object(
+    repository=TEXT,
+    branch=TEXT,
+    path=TEXT,
+    entity_type=TEXT,
+    line=NUMBER_OR_NULL,
+    column=NUMBER_OR_NULL,
+    error=TEXT,
+)
+for _name in ("Entity", "EntityError"):
+    SCHEMAS[_name]["properties"]["path_base64"] = SCHEMAS["Entry"]["properties"]["path_base64"]
+SCHEMAS["OneEntity"] = SCHEMAS["Entity"] | {
+    "properties": SCHEMAS["Entity"]["properties"] | {"history": _list(_ref("EntityVersion"))}
+}
+
 OWNER_AND_NAME = (
     {"name": "owner", "in": "path", "required": True, "schema": TEXT},
     {"name": "name", "in": "path", "required": True, "schema": TEXT},
@@ -172,6 +278,41 @@ PATH = {
     "schema": TEXT,
     "description": "percent-encoded bytes, with slashes",
 }
+ACTION = {"name": "action", "in": "query", "schema": TEXT, "description": "only this one; all without it"}
+SEARCHED = (
+    {"name": "q", "in": "query", "required": True, "schema": TEXT, "description": "plain text, whatever its case"},
+    {"name": "repository", "in": "query", "schema": TEXT, "description": "only this one, owner/name"},
+    {"name": "path", "in": "query", "schema": TEXT, "description": "only paths that begin with it"},
+)
+SINCE = {
+    "name": "since",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "the id of the last change seen; only what came after it",
+}
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "as `since`, and before it: what an EventSource sends when it comes back",
+}
+ENTITY_TYPE = {"name": "type", "in": "path", "required": True, "schema": TEXT}
+ENTITY_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": TEXT,
+    "description": "percent-encoded; slashes may stand as they are",
+}
+OF_REPOSITORY = {"name": "repository", "in": "query", "schema": TEXT, "description": "owner/name; all without it"}
+OF_BRANCH = {"name": "branch", "in": "query", "schema": TEXT, "description": "a tracked branch; all without it"}
+ABOUT = {
+    "name": "q",
+    "in": "query",
+    "schema": TEXT,
+    "description": "only what has it in its id, label or description, whatever the case",
+}
+HISTORY = {"name": "history", "in": "query", "schema": {"enum": ["1"]}, "description": "also what it was before"}
 PAGE = (
     {"name": "cursor", "in": "query", "schema": TEXT, "description": "next_cursor of the page before"},
     {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
@@ -187,7 +328,7 @@ EXPLAINED = {
     401: "the token is missing or wrong",
     403: "the host is not allowed, or the request came from another origin",
     404: "not found",
-    410: "the snapshot of the cursor has been replaced",
+    410: "what the cursor or the id leads to is not kept any more",
     416: "nothing of the range exists",
     422: "a parameter is out of bounds",
     503: "not now",
@@ -218,9 +359,15 @@ def _operation(
 
 
 def _page(
-    summary: str, of: str, *parameters: Schema, errors: tuple[int, ...] = (), headers: Schema | None = None
+    summary: str,
+    of: str,
+    *parameters: Schema,
+    errors: tuple[int, ...] = (),
+    headers: Schema | None = None,
+    sometimes: Schema | None = None,
 ) -> Schema:
     page = _object(items=_list(_ref(of)), next_cursor=TEXT_OR_NULL, has_next=BOOLEAN)
+    page["properties"] |= sometimes or {}
     return _operation(summary, _json(page), parameters=(*parameters, *PAGE), errors=(422, *errors), headers=headers)
 
 
@@ -280,8 +427,83 @@ PATHS: dict[str, dict[str, Schema]] = {
     "/api/v1/repositories/{owner}/{name}/runs": {
         "get": _page("runs of one repository, newest first", "Run", *OWNER_AND_NAME, errors=(404,))
     },
+    "/api/v1/entities": {
+        "get": _operation(
+            "the types of entities, and how many there are of each",
+            _json(_ref("EntityTypes")),
+            parameters=(OF_REPOSITORY, OF_BRANCH),
+            errors=(404,),
+            headers=ABOUT_BRANCH,
+        )
+    },
+    "/api/v1/entities/{type}": {
+        "get": _page(
+            "entities by entity_id, with the `commit_sha` of the list when one branch is asked; a page ends early "
+            "where its data is large",
+            "Entity",
+            ENTITY_TYPE,
+            OF_REPOSITORY,
+            OF_BRANCH,
+            ABOUT,
+            errors=(404,),
+            headers=ABOUT_BRANCH,
+            sometimes={"commit_sha": SHA_OR_NULL},
+        )
+    },
+    "/api/v1/entities/{type}/{id}": {
+        "get": _operation(
+            "one entity; of a default branch first, where several have it",
+            _json(_ref("OneEntity")),
+            parameters=(ENTITY_TYPE, ENTITY_ID, OF_REPOSITORY, OF_BRANCH, HISTORY),
+            errors=(404,),
+            headers=ABOUT_BRANCH,
+        )
+    },
+    "/api/v1/entity-errors": {
+        "get": _page(
+            "files that a collection takes and that are no entity, and why",
+            "EntityError",
+            OF_REPOSITORY,
+            OF_BRANCH,
+            errors=(404,),
+            headers=ABOUT_BRANCH,
+            sometimes={"commit_sha": SHA_OR_NULL},
+        )
+    },
     "/api/v1/runs": {"get": _page("runs, newest first", "Run")},
+    "/api/v1/actions": {"get": _page("actions by branch, with what became of them", "Action")},
+    "/api/v1/actions/retry": {
+        "post": _operation(
+            "try failed actions again at once",
+            _json(_ref("ActionsRetried")),
+            parameters=(ACTION,),
+            errors=(404,),
+            status=202,
+        )
+    },
     "/api/v1/deliveries": {"get": _page("verified deliveries, newest first", "Delivery")},
+    "/api/v1/search": {
+        "get": _page(
+            "files whose text holds q, by repository, branch and path, with the first place in each; a page may be "
+            "short, even empty, and have a next one, when many files had to be looked at",
+            "Hit",
+            *SEARCHED,
+            errors=(404,),
+        )
+    },
+    "/api/v1/changes": {
+        "get": _page("the change feed, oldest first; from the oldest kept", "Change", SINCE, errors=(410,))
+    },
+    "/api/v1/events": {
+        "get": _operation(
+            "the change feed as server-sent events, from now on: `branch.changed` with the id and data of a Change; "
+            "between them, unnumbered, `delivery` (DeliveryEvent), `sync.started` and `sync.finished` (SyncStarted, "
+            "SyncFinished)",
+            {"text/event-stream": {"schema": TEXT}},
+            parameters=(SINCE, LAST_EVENT_ID),
+            errors=(410, 422, 503),
+        )
+    },
 }
 
 

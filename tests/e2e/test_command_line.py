@@ -34,7 +34,7 @@ def headwater(*arguments: str, cwd: Path, **environ: str) -> subprocess.Complete
 def test_no_command_prints_the_help_and_is_wrong_usage(tmp_path: Path) -> None:
     ended = headwater(cwd=tmp_path)
     assert ended.returncode == 2
-    for command in ("run", "sync", "check", "status", "verify", "demo"):
+    for command in ("run", "sync", "check", "status", "ls", "cat", "log", "changes", "verify", "demo"):
         assert command in ended.stdout + ended.stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -35,13 +36,18 @@ from daemon.model import (
     SnapshotChange,
     Trigger,
 )
+from daemon.store.actions import Actions
 from daemon.store.database import Database
+from daemon.store.entities import Entities
+from daemon.store.feed import Feed
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
 from daemon.store.repositories import Repositories
+from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
 from daemon.web.admin import AdminDeps, make_admin_app, routes
 from daemon.web.openapi import PATHS, SCHEMAS, document
+from daemon.web.stream import Hub
 
 NOW = datetime(2026, 11, 23, 21, 40, 41, 123000, tzinfo=UTC)
 TOKEN = "correct horse"
@@ -77,6 +83,7 @@ class Admin:
     configured: bool = True
     status: Any = field(default_factory=lambda: {"version": "1", "promises_kept": True})
     wanted: list[list[int]] = field(default_factory=list)
+    stream_limits: dict[str, Any] = field(default_factory=dict)
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -84,8 +91,11 @@ class Admin:
         self.jobs = Jobs(self.database)
         self.snapshots = Snapshots(self.database)
         self.history = History(self.database)
+        self.feed = Feed(self.database)
+        self.search = Search(self.database)
 
     def deps(self, executor: Executor) -> AdminDeps:
+        self.hub = Hub(self.feed, executor=executor, loop=asyncio.get_running_loop(), **self.stream_limits)
         return AdminDeps(
             token=lambda: self.token,
             allowed_hosts=lambda: self.hosts,
@@ -94,6 +104,12 @@ class Admin:
             jobs=self.jobs,
             snapshots=self.snapshots,
             history=self.history,
+            entities=Entities(self.database),
+            actions=Actions(self.database),
+            retry_actions=lambda _key: 0,
+            feed=self.feed,
+            hub=self.hub,
+            search=self.search,
             executor=executor,
             promise=lambda _: 60.0,
             ready=lambda: self.reasons,
@@ -679,16 +695,20 @@ LISTS = [
     f"{DEMO}/runs",
     "/api/v1/runs",
     "/api/v1/deliveries",
+    "/api/v1/entities/thing",
+    "/api/v1/entity-errors",
+    "/api/v1/changes",
+    "/api/v1/search?q=x",
 ]
 
 
 @pytest.mark.parametrize("path", LISTS)
 def test_a_limit_out_of_bounds_is_a_422(admin, path):
     for limit in ("0", "-1", "1001", "x", "", "1.5", "9" * 5000, "%D9%A1"):
-        reply = admin.ask(f"{path}?limit={limit}")
+        reply = admin.ask(f"{path}{'&' if '?' in path else '?'}limit={limit}")
         assert (reply.status, set(reply.json)) == (422, {"detail"})
     for limit in ("1", "1000"):
-        assert admin.ask(f"{path}?limit={limit}").status == 200
+        assert admin.ask(f"{path}{'&' if '?' in path else '?'}limit={limit}").status == 200
 
 
 def pack(value: Any) -> str:
@@ -697,7 +717,7 @@ def pack(value: Any) -> str:
 
 @pytest.mark.parametrize("path", LISTS)
 def test_a_bad_cursor_is_a_422(admin, path):
-    kind = path.rpartition("/")[2]
+    kind = path.rpartition("/")[2].partition("?")[0]
     made_up = [
         [],
         {},
@@ -728,7 +748,7 @@ def test_a_bad_cursor_is_a_422(admin, path):
         base64.b64encode(b"[" * 9000).decode(),
         *bad,
     ]:
-        reply = admin.ask(f"{path}?cursor={cursor}")
+        reply = admin.ask(f"{path}{'&' if '?' in path else '?'}cursor={cursor}")
         assert (reply.status, set(reply.json)) == (422, {"detail"}), cursor
 
 

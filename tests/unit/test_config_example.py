@@ -86,6 +86,7 @@ CONTRACT = {
     "polling.batch_size": 100,
     "storage.url": "sqlite:///headwater.db",
     "storage.delivery_retention": "30d",
+    "storage.change_retention": "30d",
     "sync.workers": 4,
     "sync.max_attempts": 8,
     "sync.max_file_size": 5_000_000,

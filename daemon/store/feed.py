@@ -1,0 +1,109 @@
+"""The change feed: what changed, oldest first, by ids that are given once and never again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from daemon.model import ChangePage, ChangeRecord
+from daemon.store.database import Database
+from daemon.store.fields import instant_text, instant_value
+
+MOST_BYTES = 4 * 1024 * 1024  # of paths in one page: a first sync may name a hundred thousand
+_BATCH = 500
+
+_AFTER = """
+    SELECT outbox.id, outbox.type, repository.owner || '/' || repository.name, branch.name, outbox."before",
+           outbox."after", outbox.added, outbox.modified, outbox.removed, outbox.created_at
+    FROM outbox JOIN branch ON branch.id = outbox.branch_id JOIN repository ON repository.id = branch.repository_id
+    WHERE outbox.id > ? ORDER BY outbox.id LIMIT ?
+"""
+_NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'"
+_FIRST_YOUNG = "SELECT id FROM outbox WHERE created_at >= ? ORDER BY id LIMIT 1"
+# From the oldest on and without a hole, so that one comparison tells whether anything after an id is gone.
+_SWEEP = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE id < ? ORDER BY id LIMIT ?)"
+
+
+class Feed:
+    """The rows of the outbox for readers. Who writes them is the transaction that changes the branch."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def newest(self) -> int:
+        """The id given last, also when its row was swept; 0 before the first."""
+        with self._db.read():
+            row = self._db.execute(_NEWEST).fetchone()
+        return int(row[0]) if row else 0
+
+    def oldest(self) -> int:
+        """The id of the oldest row that is kept; the one that will be given next when there is none."""
+        with self._db.read():
+            row = self._db.execute("SELECT min(id) FROM outbox").fetchone()
+            return int(row[0]) if row[0] is not None else self.newest() + 1
+
+    def page(self, after: int | None, *, limit: int, most_bytes: int = MOST_BYTES) -> ChangePage:
+        """Changes beyond the id ``after`` (None: from the oldest kept), at most ``limit``, fewer when they are large.
+
+        Raises LookupError when a change between ``after`` and the oldest kept was swept.
+        """
+        with self._db.read():
+            oldest = self.oldest()
+            begin = oldest - 1 if after is None else after
+            if begin < oldest - 1:
+                raise LookupError(f"the changes from {begin + 1} to {oldest - 1} are not kept any more")
+            rows = self._db.execute(_AFTER, (begin, limit + 1))
+            return _page(rows, limit, most_bytes)
+
+    def sweep(self, *, now: datetime, keep_seconds: float, needed: Callable[[], int | None] | None = None) -> int:
+        """Drop what is older than ``keep_seconds``, in short transactions; how many rows went.
+
+        ``needed`` tells the oldest id that an action still waits for: that one and all after it stay.
+        """
+        bound = self._first_young(now - timedelta(seconds=keep_seconds))
+        held = needed() if needed else None
+        return self._delete_before(bound if held is None else min(bound, held))
+
+    def _first_young(self, oldest: datetime) -> int:
+        with self._db.read():
+            row = self._db.execute(_FIRST_YOUNG, (instant_text(oldest),)).fetchone()
+            return int(row[0]) if row else self.newest() + 1
+
+    def _delete_before(self, bound: int) -> int:
+        total = 0
+        while True:
+            with self._db.write():
+                gone = self._db.execute(_SWEEP, (bound, _BATCH)).rowcount
+            total += gone
+            if gone < _BATCH:
+                return total
+
+
+def _page(rows: Iterable[Any], limit: int, most_bytes: int) -> ChangePage:
+    """As many rows as fit, the first whatever its size; ``more`` when there is one beyond them."""
+    items: list[ChangeRecord] = []
+    size = 0
+    for row in rows:
+        size += sum(len(paths) for paths in row[6:9])
+        if len(items) == limit or (items and size > most_bytes):
+            return ChangePage(tuple(items), more=True)
+        items.append(_record(row))
+    return ChangePage(tuple(items), more=False)
+
+
+def _record(row: Any) -> ChangeRecord:
+    number, kind, repository, branch, before, after = row[:6]
+    return ChangeRecord(
+        id=number,
+        type=kind,
+        repository=repository,
+        branch=branch,
+        before=before,
+        after=after,
+        added=tuple(json.loads(row[6])),
+        modified=tuple(json.loads(row[7])),
+        removed=tuple(json.loads(row[8])),
+        created_at=instant_value(row[9]),
+    )
