@@ -241,6 +241,21 @@ def search(context: Context, text: str, *, repository: str | None, prefix: str, 
 
 
 @cli.command()
+@click.argument("entity_type", metavar="TYPE")
+@click.argument("entity_id", metavar="[ID]", required=False)
+@click.option("-n", "--number", "count", metavar="N", default=100, type=click.IntRange(min=1), show_default=True)
+@as_json
+@click.pass_obj
+def entities(context: Context, entity_type: str, entity_id: str | None, *, count: int, as_json: bool) -> None:
+    """List the entities of TYPE by id, or show the one with ID whole (as JSON)."""
+    from daemon.commands import reading
+
+    with reading.reading(context.load()) as database:
+        shown = reading.entities(database, entity_type, entity_id, count=count, as_json=as_json)
+    reading.show(shown)
+
+
+@cli.command()
 @click.option("--since", metavar="ID", type=click.IntRange(min=0, max=2**63 - 1), help="Only what came after it.")
 @as_json
 @click.pass_obj

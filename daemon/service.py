@@ -411,7 +411,8 @@ class Service:
         try:
             self._core.database.check()
         except HeadwaterError as error:
-            reasons.append(f"the store cannot be written: {error}")
+            log.warning("readiness.store", error=str(error))
+            reasons.append("the store cannot be written")  # who asks need not be allowed to see paths
         return reasons
 
     def _status(self) -> dict[str, object]:

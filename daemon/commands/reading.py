@@ -19,6 +19,7 @@ from daemon.model import (
     BranchRecord,
     ChangeRecord,
     Commit,
+    EntityRecord,
     Entry,
     FilesPage,
     RawFile,
@@ -26,11 +27,13 @@ from daemon.model import (
     SearchPosition,
 )
 from daemon.store.database import Database
+from daemon.store.entities import Entities
 from daemon.store.feed import Feed
 from daemon.store.repositories import Repositories
 from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
 from daemon.web.answers import change_json, chosen_branch, commit_json, content_json, entry_json, hit_json, iso
+from daemon.web.entities import entity_json
 
 PAGE = 1000
 SHORT = 10
@@ -178,6 +181,26 @@ def _hits(database: Database, text: str, name: str | None, prefix: bytes) -> Ite
         position = page.position
         if position is None:
             return
+
+
+def entities(database: Database, entity_type: str, entity_id: str | None, *, count: int, as_json: bool) -> bytes:
+    """What `entities` prints: the entities of a type by id, or one whole. Raises NothingThere."""
+    store = Entities(database)
+    branches = store.branches()
+    if entity_id is not None:
+        found = store.one(branches, entity_type, entity_id)
+        if found is None:
+            raise NothingThere(f"there is no {entity_type} with the id {entity_id}")
+        return _json(entity_json(found))
+    records: list[EntityRecord] = []
+    more, after = True, None
+    while more and len(records) < count:
+        page, more = store.page(branches, entity_type, after=after, limit=min(PAGE, count - len(records)))
+        records += page
+        after = (page[-1].entity_id, page[-1].branch_id) if page else None
+    if as_json:
+        return _json({"items": [entity_json(one) for one in records]})
+    return _lines(UNSAFE.sub("?", f"{one.entity_id}  {one.label or ''}  {one.repository}") for one in records)
 
 
 def show(printed: bytes) -> None:

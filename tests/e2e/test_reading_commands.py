@@ -147,3 +147,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(
 def test_the_new_commands_have_help(make_daemon: Callable[..., Daemon], command: str) -> None:
     ended = make_daemon().cli(command, "--help")
     assert (ended.returncode, "--json" in ended.stdout) == (0, True)
+
+
+def test_entities_are_listed_by_id_and_shown_whole(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    repo.commit({"things/b.json": b'{"id": "b", "label": "Bee"}', "things/a.json": b'{"id": "a\\u001b", "label": "A"}'})
+    daemon = make_daemon(extra='[[repositories.collections]]\ntype = "thing"\nfiles = "things/*.json"')
+    assert daemon.cli("sync").returncode == 0
+    listed = raw(daemon, "entities", "thing").stdout
+    assert [line.split()[0] for line in listed.splitlines()] == [b"a?", b"b"]
+    told = json.loads(raw(daemon, "entities", "thing", "--json").stdout)
+    assert [item["label"] for item in told["items"]] == ["A", "Bee"]
+    one = json.loads(raw(daemon, "entities", "thing", "b").stdout)
+    assert (one["data"], one["commit_sha"]) == ({"id": "b", "label": "Bee"}, repo.head())
+    missing = daemon.cli("entities", "thing", "absent")
+    assert missing.returncode == 1
+    assert len(missing.stderr.splitlines()) == 1
