@@ -30,6 +30,7 @@ from daemon.model import (
     Trigger,
 )
 from daemon.redaction import Redactor
+from daemon.store.search import INDEXED_AT_ONCE
 from daemon.sync.routine import Interrupted
 from daemon.sync.workers import Workers
 from daemon.triggers.poller import Poller, poll_safely
@@ -155,6 +156,7 @@ class Service:
         self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
         self._schedule_entities()
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
+        self._scheduler.soon("index", self._index)  # what a kill has left
         self._scheduler.start()
 
     def _schedule_entities(self) -> None:
@@ -286,6 +288,16 @@ class Service:
             poll_safely(self._poller)
         self._last_tick = self._clock.monotonic()
 
+    def _index(self) -> None:
+        """Make text that came in bulk searchable, behind the sync that brought it."""
+        try:
+            count = self._core.search.catch_up()
+        except StoreError as error:  # the sweep tries again
+            log.warning("search.index_failed", error=str(error))
+            return
+        if count:
+            log.info("search.indexed", contents=count)
+
     def _sweep(self) -> None:
         now = self._clock.now()
         try:
@@ -347,6 +359,8 @@ class Service:
         self._metrics.run_finished(claim, result)
         if result.outcome is Outcome.UPDATED:
             self._actions.wake()
+            if result.added + result.modified > INDEXED_AT_ONCE:
+                self._scheduler.soon("index", self._index)
         self._hub.sync_finished(claim, result)
         if not claim.branch or claim.repository.github_id is None:
             self._core.refresh()  # the run has learnt the default branch: intake must know it

@@ -20,6 +20,7 @@ MOST_TRIGRAMS = 32  # more would find hardly less; the text decides
 MOST_LOOKED_AT = 2000  # contents, for one page
 MOST_READ_BYTES = 64 * 1024 * 1024
 EXCERPT = 160
+INDEXED_AT_ONCE = 500  # contents of one sync; more are indexed behind it
 _INDEX_BYTES = 256 * 1024  # of text in one transaction, 50 ms: others wait to write meanwhile
 _BATCH = 500
 
@@ -72,7 +73,7 @@ class Search:
             )
 
     def catch_up(self, *, most: int = 1_000_000) -> int:
-        """Index what is shown and is not indexed, because search was off when it came; how many contents."""
+        """Index what is shown and is not indexed, as it came in bulk or while search was off; how many contents."""
         total = 0
         shas: list[str] = []
         while total < most:

@@ -136,7 +136,9 @@ class Snapshots:
         wanted = {entry.sha for entry in (*change.added, *change.modified) if entry.stored}
         with self._db.read():
             searched = search.searched(self._db, claim.repository_id)
-        if searched:  # before anybody can see them, in short transactions: text takes longer than rows
+        # Before anybody can see them, in short transactions: text takes longer than rows. A first sync would wait
+        # for its text most of its time, so much text is left to ``Search.catch_up``.
+        if searched and len(wanted) <= search.INDEXED_AT_ONCE:
             search.index(self._db, sorted(wanted))
         with self._db.write():
             if absent := wanted - stored_blobs(self._db, wanted):

@@ -37,6 +37,10 @@ class Scheduler:
             call, IntervalTrigger(seconds=seconds, timezone=UTC), id=name, replace_existing=True, **first
         )
 
+    def soon(self, name: str, call: Callable[[], None]) -> None:
+        """Call once, as soon as a thread is free; again under the same name before that is still one call."""
+        self._scheduler.add_job(call, id=name, replace_existing=True)
+
     def start(self) -> None:
         self._scheduler.start()
 

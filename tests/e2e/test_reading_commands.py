@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from harness import Daemon
+from harness import Daemon, wait_for
 
 from daemon.demo.standin.gitrepo import GitRepo, Symlink
 
@@ -162,3 +162,12 @@ def test_entities_are_listed_by_id_and_shown_whole(repo: GitRepo, make_daemon: C
     missing = daemon.cli("entities", "thing", "absent")
     assert missing.returncode == 1
     assert len(missing.stderr.splitlines()) == 1
+
+
+def test_a_first_sync_of_many_files_becomes_searchable_behind_it(
+    repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    repo.commit({f"many/{number}.txt": b"the needle is number %d\n" % number for number in range(600)})
+    daemon = make_daemon().start()
+    daemon.wait_head(repo.head())
+    wait_for(lambda: len(list(daemon.items("/api/v1/search", q="needle is number 59"))) == 11, "the text to be indexed")

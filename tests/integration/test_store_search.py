@@ -18,6 +18,7 @@ from test_web_admin import MODE_FILE, NOW, Admin, Rule, blob_sha
 from daemon.clock import Clock
 from daemon.model import RemoteRepository
 from daemon.store.database import Database
+from daemon.store.search import INDEXED_AT_ONCE, Search
 from daemon.web.admin import make_admin_app
 
 WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau".split()  # noqa: SIM905
@@ -240,3 +241,10 @@ def test_a_search_over_ten_thousand_files_takes_less_than_fifty_milliseconds(adm
         taken[kind] = statistics.median(times) * 1000
         print(f"{kind}: median {taken[kind]:.1f} ms, worst {max(times) * 1000:.1f} ms")  # noqa: T201
     assert statistics.median(taken.values()) < 50
+
+
+def test_text_that_comes_in_bulk_is_searchable_once_caught_up_with(admin: Admin) -> None:
+    sync(admin, 1, {f"f{number}.txt": f"number {number} xyzzy" for number in range(INDEXED_AT_ONCE + 1)})
+    assert paths(admin, "xyzzy") == []
+    assert Search(admin.database).catch_up() == INDEXED_AT_ONCE + 1
+    assert len(paths(admin, "xyzzy")) == INDEXED_AT_ONCE + 1
