@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +14,6 @@ from daemon.metrics import Metrics
 from daemon.model import BranchRecord, BranchState, RepositoryRecord, WebhookHealth
 from daemon.triggers.schedule import promised_seconds
 from daemon.web.answers import branch_state, is_stale, iso
-
-PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +27,9 @@ class Branch:
     unconfirmed_seconds: float | None
 
 
-def repositories(core: Core) -> Iterator[RepositoryRecord]:
-    """Every tracked repository, by name."""
-    after = None
-    while page := core.repositories.records(after=after, limit=PAGE):
-        yield from page
-        after = page[-1].full_name.lower()
-
-
-def branches(core: Core, *, now: datetime) -> Iterator[Branch]:
-    """Every tracked branch that has a name."""
-    for repository in repositories(core):
+def branches(core: Core, repositories: Iterable[RepositoryRecord], *, now: datetime) -> Iterator[Branch]:
+    """The tracked branches of these repositories that have a name."""
+    for repository in repositories:
         bound = promised_seconds(repository.webhook, core.config.polling)
         for record in repository.branches:
             age = (now - record.confirmed_at).total_seconds() if record.confirmed_at else None
@@ -50,8 +40,9 @@ def branches(core: Core, *, now: datetime) -> Iterator[Branch]:
 
 def status(core: Core, *, started_at: datetime, now: datetime, webhook_secrets: int) -> dict[str, object]:
     """What `GET /api/v1/status` answers."""
-    every = list(branches(core, now=now))
-    health = Counter(repository.webhook for repository in repositories(core))
+    repositories = list(core.repositories.every())
+    every = list(branches(core, repositories, now=now))
+    health = Counter(repository.webhook for repository in repositories)
     counts = core.jobs.counts(now)
     polling = core.config.polling
     return {
@@ -74,7 +65,7 @@ def status(core: Core, *, started_at: datetime, now: datetime, webhook_secrets: 
         "actions": core.actions.counts(),
         "stalest": _stalest(every),
         "promises_kept": not any(branch.stale for branch in every)
-        and not any(_never_synced(repository) for repository in repositories(core)),
+        and not any(_never_synced(repository) for repository in repositories),
     }
 
 
@@ -85,7 +76,7 @@ def measure(core: Core, metrics: Metrics, *, now: datetime) -> None:
     metrics.queue_running.set(counts.running)
     metrics.queue_failed.set(counts.failed)
     metrics.queue_oldest_seconds.set(counts.oldest_seconds)
-    every = list(branches(core, now=now))
+    every = list(branches(core, core.repositories.every(), now=now))
     states = Counter(branch.state for branch in every)
     for state in BranchState:
         metrics.branches.labels(state=state.value).set(states[state])

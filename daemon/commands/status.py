@@ -39,7 +39,7 @@ def branch_rows(config: Config) -> list[dict[str, Any]]:
     clock = Clock()
     database = Database.open_read_only(config.storage.sqlite_path, clock=clock)
     try:
-        records = _records(Repositories(database))
+        records = list(Repositories(database).every())
         actions = every_action(Actions(database))
     finally:
         database.close()
@@ -62,15 +62,6 @@ def _actions(row: dict[str, Any], actions: list[ActionRecord]) -> dict[str, Any]
     here = [one for one in actions if (one.repository, one.branch) == (row["repository"], row["name"])]
     shown = ("action", "kind", "target", "state", "last_error")
     return {"actions": [{name: getattr(one, name) for name in shown} for one in here]}
-
-
-def _records(repositories: Repositories) -> list[RepositoryRecord]:
-    records: list[RepositoryRecord] = []
-    after = None
-    while page := repositories.records(after=after, limit=PAGE):
-        records += page
-        after = page[-1].full_name.lower()
-    return records
 
 
 def _rows(repository: RepositoryRecord, config: Config, now: datetime) -> list[dict[str, Any]]:

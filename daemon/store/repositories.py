@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ from daemon.store.database import Database
 from daemon.store.fields import instant_text, json_text, optional_plain
 
 _OUT_OF_REACH = (RepositoryState.UNKNOWN.value, RepositoryState.GONE.value, RepositoryState.BLOCKED.value)
+
+_PAGE = 1000
 
 _CREATE = """
     INSERT INTO repository (owner, name, full_name) VALUES (?, ?, ?)
@@ -302,6 +304,13 @@ class Repositories:
         """Tracked repositories by lower-case full name, beyond ``after``."""
         with self._db.read():
             return records.repositories(self._db, tables.Repository.full_name > (after or "").lower(), limit)
+
+    def every(self) -> Iterator[RepositoryRecord]:
+        """Every tracked repository by lower-case full name, read a page at a time."""
+        after = None
+        while page := self.records(after=after, limit=_PAGE):
+            yield from page
+            after = page[-1].full_name
 
     def record(self, owner: str, name: str) -> RepositoryRecord | None:
         """One tracked repository by its name, or by the old name it is configured under; None when not tracked."""

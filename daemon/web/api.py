@@ -7,7 +7,7 @@ that an answer describes one commit and names it in its headers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +34,6 @@ MOST_ITEMS = 1000
 DEFAULT_ITEMS = 100
 LARGEST_ID = 2**63 - 1
 MOST_SEARCHED = 1000
-SCAN_REPOSITORIES = 500
 STREAM_TYPE = "text/event-stream; charset=utf-8"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -136,17 +135,10 @@ def readyz(call: Call) -> Answer:
     reasons = call.deps.ready()
     if not reasons and call.text("fresh") in ("1", "true", "yes"):
         now = call.deps.now()
-        reasons = answers.readiness([(one, call.deps.promise(one)) for one in _all_records(call)], now=now)
+        reasons = answers.readiness([(one, call.deps.promise(one)) for one in call.deps.repositories.every()], now=now)
     if reasons:
         return encode({"status": "not ready", "reasons": reasons, "detail": "; ".join(reasons)}, status=503)
     return encode({"status": "ready"})
-
-
-def _all_records(call: Call) -> Iterator[RepositoryRecord]:
-    after: str | None = None
-    while page := call.deps.repositories.records(after=after, limit=SCAN_REPOSITORIES):
-        yield from page
-        after = page[-1].full_name.lower()
 
 
 def metrics(call: Call) -> Answer:
