@@ -326,6 +326,28 @@ class EntityChange:
     paths: tuple[bytes, ...] | None
 
 
+EntityName = tuple[str, str]  # a type, and an id
+
+
+@dataclass(frozen=True, slots=True)
+class EntityNews:
+    """Which entities of a branch came, say something else than before, or went; each in the order of its names."""
+
+    added: tuple[EntityName, ...] = ()
+    modified: tuple[EntityName, ...] = ()
+    removed: tuple[EntityName, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.modified or self.removed)
+
+    def as_json(self) -> dict[str, list[dict[str, str]]]:
+        """As every way out tells it: three lists of ``entity_type`` and ``entity_id``."""
+        return {
+            kind: [{"entity_type": entity_type, "entity_id": entity_id} for entity_type, entity_id in names]
+            for kind, names in (("added", self.added), ("modified", self.modified), ("removed", self.removed))
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotChange:
     """What turns the stored snapshot into the new one, computed and proven before any row moves."""
@@ -534,6 +556,7 @@ class ChangeRecord:
     modified: tuple[str, ...]
     removed: tuple[str, ...]
     created_at: datetime
+    entities: EntityNews = EntityNews()
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,6 +589,7 @@ class BranchChange:
     added: tuple[str, ...]
     modified: tuple[str, ...]
     removed: tuple[str, ...]
+    entities: EntityNews = EntityNews()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def change_json(change: BranchChange) -> dict[str, Any]:
         "added": list(change.added),
         "modified": list(change.modified),
         "removed": list(change.removed),
+        "entities": change.entities.as_json(),
     }
 
 

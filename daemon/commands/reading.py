@@ -244,8 +244,10 @@ def hit_line(hit: SearchHit) -> str:
 
 
 def change_line(change: ChangeRecord) -> str:
-    """One change; the counts are of paths added, modified, removed."""
+    """One change; the counts are of paths added, modified, removed, and of entities where there are any."""
     counts = f"+{len(change.added)} ~{len(change.modified)} -{len(change.removed)}"
+    if news := change.entities:
+        counts += f"  entities +{len(news.added)} ~{len(news.modified)} -{len(news.removed)}"
     moved = f"{(change.before or 'nothing')[:SHORT]} -> {change.after[:SHORT]}"
     where = f"{change.repository}@{printable(change.branch)}"
     return f"{change.id}  {iso(change.created_at)}  {where}  {moved}  {counts}"

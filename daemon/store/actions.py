@@ -13,6 +13,7 @@ from typing import Any
 
 from daemon.model import ActionIdentity, ActionRecord, ActionResult, ActionTask, BranchChange, RepositoryRef
 from daemon.store.database import Database
+from daemon.store.feed import entity_news
 from daemon.store.fields import instant_text, optional_plain, optional_value
 
 Matches = Callable[[str, BranchChange], bool]
@@ -28,7 +29,7 @@ _ADD = """
 """
 _CHANGES = """
     SELECT outbox.id, outbox.branch_id, repository.owner, repository.name, repository.github_id, branch.name,
-           outbox."before", outbox."after", outbox.added, outbox.modified, outbox.removed
+           outbox."before", outbox."after", outbox.added, outbox.modified, outbox.removed, outbox.entities
     FROM outbox JOIN branch ON branch.id = outbox.branch_id JOIN repository ON repository.id = branch.repository_id
     WHERE outbox.type = 'branch.changed'
 """
@@ -237,11 +238,11 @@ def oldest_needed_by_actions(db: Database) -> int | None:
 
 
 def _change(row: Any) -> BranchChange:
-    id_, branch_id, owner, name, github_id, branch, before, after, *paths = row
+    id_, branch_id, owner, name, github_id, branch, before, after, *paths, entities = row
     added, modified, removed = (tuple(json.loads(text)) for text in paths)
-    return BranchChange(
-        id_, branch_id, RepositoryRef(owner, name, github_id), branch, before, after, added, modified, removed
-    )
+    repository = RepositoryRef(owner, name, github_id)
+    news = entity_news(entities)
+    return BranchChange(id_, branch_id, repository, branch, before, after, added, modified, removed, news)
 
 
 def _record(row: Any) -> ActionRecord:

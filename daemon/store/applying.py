@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from daemon.errors import StoreError
-from daemon.model import Claim, Commit, CommitChange, Entry, RunResult, SnapshotChange
-from daemon.store import electing, jobs, runs
+from daemon.model import Claim, Commit, CommitChange, EntityNews, Entry, RunResult, SnapshotChange
+from daemon.store import electing, feed, jobs, runs
 from daemon.store.database import Database
 from daemon.store.fields import display_path, instant_text, json_text, optional_plain, plain
 from daemon.store.models import CURRENT
@@ -27,10 +27,6 @@ _COMMIT = """
     INSERT INTO "commit" (branch_id, position, sha, tree_sha, parents, author_name, author_email, authored_at,
                           committed_at, message)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_OUTBOX = """
-    INSERT INTO outbox (type, branch_id, "before", "after", added, modified, removed, created_at)
-    VALUES ('branch.changed', ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -53,10 +49,11 @@ def apply(
     if commits is not None:
         _store_commits(db, branch_id, commits)
     _move_branch(db, claim, change, number, now=now, read_at=read_at)
+    entities = EntityNews()
     if change.entities is not None:
-        electing.apply(db, branch_id, change.entities, commit_sha=change.head_sha, now=now)
+        entities = electing.apply(db, branch_id, change.entities, commit_sha=change.head_sha, now=now)
     run_id = runs.insert(db, claim, result, snapshot=number)
-    _announce(db, branch_id, change, result.before, now)
+    feed.announce(db, branch_id, result.before, change.head_sha, paths=_shown_paths(change), entities=entities, now=now)
     jobs.complete(db, claim, wish, served=served, run_id=run_id, now=now, news=True)
     return run_id
 
@@ -119,12 +116,7 @@ def _move_branch(
     db.execute(_BRANCH, (*head, *proof, claim.triggers[0].value, claim.branch_id))
 
 
-def _announce(db: Database, branch_id: int, change: SnapshotChange, before: str | None, now: datetime) -> None:
-    """What actions and the change feed will read; the same commit taken again under other rules may be nothing."""
+def _shown_paths(change: SnapshotChange) -> tuple[list[str], list[str], list[str]]:
     added = [display_path(entry.path) for entry in change.added]
     modified = [display_path(entry.path) for entry in change.modified]
-    removed = [display_path(path) for path in change.removed]
-    if before == change.head_sha and not (added or modified or removed):
-        return
-    paths = (json_text(added), json_text(modified), json_text(removed))
-    db.execute(_OUTBOX, (branch_id, before, change.head_sha, *paths, instant_text(now)))
+    return added, modified, [display_path(path) for path in change.removed]

@@ -12,13 +12,12 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from daemon.model import EntityChange, ParsedFile
+from daemon.model import EntityChange, EntityName, EntityNews, ParsedFile
 from daemon.store.database import Database
 from daemon.store.fields import display_path, instant_text, optional_plain, plain
 
 _CHUNK = 400
 _Place = tuple[bytes, str]  # a path, and the type of the collection that takes it
-_Name = tuple[str, str]  # a type, and an id
 
 _SOURCES = """
     SELECT path, entity_type, entity_id, label, description, sha, digest, stale FROM entity_source WHERE branch_id = ?
@@ -79,20 +78,21 @@ class _Source(NamedTuple):
     stale: bool
 
 
-def apply(db: Database, branch_id: int, change: EntityChange, *, commit_sha: str, now: datetime) -> None:
-    """Make the entities of a branch those of ``change``, read at ``commit_sha``.
+def apply(db: Database, branch_id: int, change: EntityChange, *, commit_sha: str, now: datetime) -> EntityNews:
+    """Make the entities of a branch those of ``change``, read at ``commit_sha``; which are others now.
 
     A change of some paths that was read under other rules than those in force is not applied: everything is then
     marked to be read again.
     """
     if change.paths is not None and not _same_rules(db, branch_id, change):
         db.execute(_NO_DIGEST, (branch_id,))
-        return
+        return EntityNews()
     if change.paths == ():
-        return
-    _Election(db, branch_id, commit_sha, now).hold(change)
+        return EntityNews()
+    news = _Election(db, branch_id, commit_sha, now).hold(change)
     if change.paths is None:
         db.execute("UPDATE branch SET collections_digest = ? WHERE id = ?", (change.collections_digest, branch_id))
+    return news
 
 
 def _same_rules(db: Database, branch_id: int, change: EntityChange) -> bool:
@@ -108,8 +108,11 @@ class _Election:
         self._branch = branch_id
         self._commit = commit_sha
         self._now = instant_text(now)
+        self._added: list[EntityName] = []
+        self._modified: list[EntityName] = []
+        self._removed: list[EntityName] = []
 
-    def hold(self, change: EntityChange) -> None:
+    def hold(self, change: EntityChange) -> EntityNews:
         stored = {(source.path, source.entity_type): source for source in self._stored(change.paths)}
         said = {(file.path, file.entity_type): _storable(file) for file in change.parsed}
         good = [file for place, file in said.items() if file.error is None and _differs(file, stored.get(place))]
@@ -124,6 +127,7 @@ class _Election:
         while chunk := names[:_CHUNK]:
             del names[:_CHUNK]
             self._elect(chunk)
+        return EntityNews(tuple(self._added), tuple(self._modified), tuple(self._removed))
 
     # -- claims -----------------------------------------------------------------------------------
 
@@ -150,7 +154,7 @@ class _Election:
 
     # -- errors -----------------------------------------------------------------------------------
 
-    def _note_errors(self, change: EntityChange, bad: Sequence[ParsedFile], touched: Iterable[_Name]) -> None:
+    def _note_errors(self, change: EntityChange, bad: Sequence[ParsedFile], touched: Iterable[EntityName]) -> None:
         forget = "DELETE FROM entity_error WHERE branch_id = ? AND entity_id IS NULL"
         if change.paths is None:
             self._db.execute(forget, (self._branch,))
@@ -164,17 +168,19 @@ class _Election:
 
     # -- who has an id ----------------------------------------------------------------------------
 
-    def _elect(self, names: Sequence[_Name]) -> None:
+    def _elect(self, names: Sequence[EntityName]) -> None:
         claims = {name: list(rows) for name, rows in groupby(self._of(_CLAIMS, names), key=itemgetter(0, 1))}
         current = {(row[0], row[1]): row for row in self._of(_CURRENT, names)}
         winners = {name: rows[0] for name, rows in claims.items()}
-        self._hide([row[9] for name, row in current.items() if name not in winners and not row[8]])
+        hidden = {name: row[9] for name, row in current.items() if name not in winners and not row[8]}
+        self._hide(list(hidden.values()))
+        self._removed.extend(hidden)
         shown = {name: row for name, row in winners.items() if name not in current or not _same(row, current[name])}
         self._show(shown, current)
         losers = [(winners[name][2], row) for name, rows in claims.items() for row in rows[1:]]
         self._db.executemany(_ERROR, [self._duplicate(path, row) for path, row in losers])
 
-    def _of(self, sql: str, names: Sequence[_Name]) -> list[Any]:
+    def _of(self, sql: str, names: Sequence[EntityName]) -> list[Any]:
         # One by one: with a list of pairs SQLite reads all claims of the branch for each list.
         return [row for name in names for row in self._db.execute(sql, (self._branch, *name))]
 
@@ -182,12 +188,17 @@ class _Election:
         self._db.executemany(_CLOSE_VERSION, [(self._now, key) for key in keys])
         self._db.executemany(_HIDE, [(self._now, key) for key in keys])
 
-    def _show(self, shown: dict[_Name, Any], current: dict[_Name, Any]) -> None:
+    def _show(self, shown: dict[EntityName, Any], current: dict[EntityName, Any]) -> None:
         self._db.executemany(_SHOW, [self._entity_row(row) for row in shown.values()])
         changed = [name for name, row in shown.items() if name not in current or _says_else(row, current[name])]
         closed = [(self._now, current[name][9]) for name in changed if name in current]
         self._db.executemany(_CLOSE_VERSION, closed)
         self._db.executemany(_OPEN_VERSION, [(self._now, self._branch, *name) for name in changed])
+        for name, row in shown.items():
+            if name not in current or current[name][8]:
+                self._added.append(name)
+            elif _shows_else(row, current[name]):
+                self._modified.append(name)
 
     def _entity_row(self, row: Any) -> tuple[Any, ...]:
         entity_type, entity_id, path, *rest = row
@@ -232,6 +243,11 @@ def _same(claim: Any, entity: Any) -> bool:
 def _says_else(claim: Any, entity: Any) -> bool:
     """Whether its data is another now, or it comes back."""
     return bool(claim[5] != entity[5] or entity[8])
+
+
+def _shows_else(claim: Any, entity: Any) -> bool:
+    """Whether a reader sees anything else than before; another commit with the same words is nothing."""
+    return (*claim[2:6], claim[7]) != (*entity[2:6], entity[7])
 
 
 def _chunks(paths: Sequence[bytes]) -> Iterator[list[bytes]]:

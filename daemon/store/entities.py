@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from daemon.model import AskedBranch, EntityChange, EntityError, EntityRecord, EntityVersion, RepositoryRef
-from daemon.store import electing
+from daemon.store import electing, feed
 from daemon.store.database import Database
 from daemon.store.fields import instant_value, optional_value
 
@@ -134,7 +134,8 @@ class Entities:
             row = self._db.execute("SELECT snapshot, head_sha FROM branch WHERE id = ?", (branch_id,)).fetchone()
             if row is None or row[0] != snapshot or row[1] is None:
                 return False
-            electing.apply(self._db, branch_id, change, commit_sha=row[1], now=now)
+            news = electing.apply(self._db, branch_id, change, commit_sha=row[1], now=now)
+            feed.announce(self._db, branch_id, row[1], row[1], entities=news, now=now)
         return True
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from daemon.model import ChangePage, ChangeRecord
+from daemon.model import ChangePage, ChangeRecord, EntityNews
 from daemon.store.database import Database
-from daemon.store.fields import instant_text, instant_value
+from daemon.store.fields import instant_text, instant_value, json_text
 
 MOST_BYTES = 4 * 1024 * 1024  # of paths in one page: a first sync may name a hundred thousand
 _BATCH = 500
 
 _AFTER = """
     SELECT outbox.id, outbox.type, repository.owner || '/' || repository.name, branch.name, outbox."before",
-           outbox."after", outbox.added, outbox.modified, outbox.removed, outbox.created_at
+           outbox."after", outbox.added, outbox.modified, outbox.removed, outbox.created_at, outbox.entities
     FROM outbox JOIN branch ON branch.id = outbox.branch_id JOIN repository ON repository.id = branch.repository_id
     WHERE outbox.id > ? ORDER BY outbox.id LIMIT ?
 """
@@ -24,6 +24,37 @@ _NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'"
 _FIRST_YOUNG = "SELECT id FROM outbox WHERE created_at >= ? ORDER BY id LIMIT 1"
 # From the oldest on and without a hole, so that one comparison tells whether anything after an id is gone.
 _SWEEP = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE id < ? ORDER BY id LIMIT ?)"
+_ANNOUNCE = """
+    INSERT INTO outbox (type, branch_id, "before", "after", added, modified, removed, created_at, entities)
+    VALUES ('branch.changed', ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def announce(
+    db: Database,
+    branch_id: int,
+    before: str | None,
+    after: str,
+    *,
+    paths: tuple[Sequence[str], Sequence[str], Sequence[str]] = ((), (), ()),
+    entities: EntityNews,
+    now: datetime,
+) -> None:
+    """Tell actions and readers of a change; ``paths`` were added, modified, removed. Inside ``write``.
+
+    Nothing is told when nothing is another now: the same commit taken again may be nothing.
+    """
+    if before == after and not any(paths) and not entities:
+        return
+    names = json_text([entities.added, entities.modified, entities.removed]) if entities else None
+    texts = (json_text(list(names)) for names in paths)
+    db.execute(_ANNOUNCE, (branch_id, before, after, *texts, instant_text(now), names))
+
+
+def entity_news(text: str | None) -> EntityNews:
+    """What ``announce`` stored of the entities."""
+    kinds = json.loads(text) if text else ((), (), ())
+    return EntityNews(*(tuple((name[0], name[1]) for name in names) for names in kinds))
 
 
 class Feed:
@@ -86,7 +117,7 @@ def _page(rows: Iterable[Any], limit: int, most_bytes: int) -> ChangePage:
     items: list[ChangeRecord] = []
     size = 0
     for row in rows:
-        size += sum(len(paths) for paths in row[6:9])
+        size += sum(len(names) for names in (*row[6:9], row[10] or ""))
         if len(items) == limit or (items and size > most_bytes):
             return ChangePage(tuple(items), more=True)
         items.append(_record(row))
@@ -106,4 +137,5 @@ def _record(row: Any) -> ChangeRecord:
         modified=tuple(json.loads(row[7])),
         removed=tuple(json.loads(row[8])),
         created_at=instant_value(row[9]),
+        entities=entity_news(row[10]),
     )

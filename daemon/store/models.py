@@ -213,6 +213,7 @@ class Outbox(Table):
     modified = JsonField()
     removed = JsonField()
     created_at = InstantField()
+    entities = JsonField(null=True)  # [added, modified, removed], each [[type, id], …]; NULL: no entity changed
 
 
 class Action(Table):

@@ -220,6 +220,7 @@ def change_json(record: ChangeRecord) -> dict[str, Any]:
         "added": record.added,
         "modified": record.modified,
         "removed": record.removed,
+        "entities": record.entities.as_json(),
         "created_at": iso(record.created_at),
     }
 

@@ -165,6 +165,7 @@ SCHEMAS["Action"] = _object(
     finished_at=INSTANT_OR_NULL,
 )
 SCHEMAS["ActionsRetried"] = _object(retried={**NUMBER, "description": "branches on which an action had failed"})
+_ENTITY_NAMES = _list(_object(entity_type=TEXT, entity_id=TEXT))
 SCHEMAS["Change"] = _object(
     id=NUMBER,
     type={"enum": ["branch.changed"]},
@@ -175,6 +176,7 @@ SCHEMAS["Change"] = _object(
     added=_list(TEXT),
     modified=_list(TEXT),
     removed=_list(TEXT),
+    entities=_object(added=_ENTITY_NAMES, modified=_ENTITY_NAMES, removed=_ENTITY_NAMES),
     created_at=INSTANT,
 )
 

@@ -120,6 +120,12 @@ def test_four_bad_files_of_two_hundred_cost_four_errors_and_a_push_mends_them(
 
     push(repo, github, daemon, {"module/05.json": b"{"}, "Break")
     assert daemon.get("/api/v1/entities/module/module-05").json()["stale"] is True
+    changes = list(daemon.items("/api/v1/changes"))
+    kinds = ("added", "modified", "removed")
+    assert [[len(change["entities"][kind]) for kind in kinds] for change in changes] == [
+        *([196, 0, 0], [4, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0])
+    ]
+    assert changes[2]["entities"]["removed"] == [{"entity_type": "module", "entity_id": "module-05"}]
     assert set(problems(daemon)) == {"module/05.json"}
 
 

@@ -13,9 +13,11 @@ from harness import wait_for
 
 from daemon.actions.command import MOST_OUTPUT_BYTES, run_command
 from daemon.clock import Clock
-from daemon.model import BranchChange, RepositoryRef
+from daemon.model import BranchChange, EntityNews, RepositoryRef
 
-CHANGE = BranchChange(7, 1, RepositoryRef("octo", "data"), "main", None, "a" * 40, ("new $(id)",), ("é",), ("gone",))
+PATHS = (("new $(id)",), ("é",), ("gone",))
+NEWS = EntityNews(modified=(("module", "m"),))
+CHANGE = BranchChange(7, 1, RepositoryRef("octo", "data"), "main", None, "a" * 40, *PATHS, NEWS)
 ENVIRON = {
     "PATH": os.environ["PATH"],
     "HOME": "/home/x",
@@ -40,6 +42,7 @@ def test_it_gets_the_change_on_its_standard_input_and_in_its_environment():
     assert told == {
         "repository": "octo/data", "branch": "main", "before": None, "after": "a" * 40,
         "added": ["new $(id)"], "modified": ["é"], "removed": ["gone"],
+        "entities": {"added": [], "modified": [{"entity_type": "module", "entity_id": "m"}], "removed": []},
     }  # fmt: skip
     assert {name: value for name, value in environment.items() if name.startswith(("HEADWATER", "GITHUB", "AWS"))} == {
         "HEADWATER_REPOSITORY": "octo/data", "HEADWATER_BRANCH": "main", "HEADWATER_BEFORE": "", "HEADWATER_AFTER": "a" * 40,

@@ -11,8 +11,9 @@ import pytest
 from store_bench import NOW, Bench, blob, change, commit, later, result, sha
 
 from daemon.errors import LeaseLost
-from daemon.model import Collection, CommitChange, EntityChange, EntityRecord, ParsedFile
+from daemon.model import Collection, CommitChange, EntityChange, EntityNews, EntityRecord, ParsedFile
 from daemon.store.entities import Entities
+from daemon.store.feed import Feed
 from daemon.sync.entities import Collections, parse_file
 
 THING = Collection("thing", ("**",))
@@ -67,6 +68,38 @@ def problems(bench: Bench) -> list[tuple[str, int | None, str]]:
 def history(bench: Bench, entity_id: str) -> list[tuple[str, str, bool]]:
     found = Entities(bench.db).history(one(bench, entity_id).key)
     return [(version.commit_sha, version.data, version.valid_to is None) for version in found]
+
+
+def news(bench: Bench) -> list[EntityNews]:
+    """What each row of the change feed tells of entities, oldest first."""
+    return [item.entities for item in Feed(bench.db).page(None, limit=1000).items]
+
+
+def things(*ids: str) -> tuple[tuple[str, str], ...]:
+    return tuple(("thing", entity_id) for entity_id in ids)
+
+
+def test_the_feed_tells_which_entities_came_changed_and_went(bench: Bench) -> None:
+    begin(bench, {b"b.json": b'{"n": 1}', b"a.json": b'{"n": 1}', b"bad.json": b"["})
+    sync(bench, "second", {b"a.json": b'{"n": 2}', b"b.json": None, b"c.json": b"{}", b"bad.json": b"[["})
+    sync(bench, "third", {b"b.json": b'{"n": 1}', b"a.json": b'{ "n": 2 }'})  # a return; another spelling
+    sync(bench, "fourth", {b"c.json": b"["})  # c is stale from now on, and says so
+    assert news(bench) == [
+        EntityNews(added=things("a", "b")),
+        EntityNews(added=things("c"), modified=things("a"), removed=things("b")),
+        EntityNews(added=things("b")),
+        EntityNews(modified=things("c")),
+    ]
+
+
+def test_an_id_that_changes_hands_is_a_change_of_it(bench: Bench) -> None:
+    begin(bench, {b"b.json": b'{"id": "x"}', b"c.json": b'{"id": "x"}'})
+    sync(bench, "second", {b"a.json": b'{"id": "x"}'})
+    sync(bench, "third", {b"a.json": None})
+    sync(bench, "fourth", {b"c.json": None})  # had lost the election all along
+    assert news(bench) == [
+        EntityNews(added=things("x")), EntityNews(modified=things("x")), EntityNews(modified=things("x")), EntityNews()
+    ]  # fmt: skip
 
 
 def test_files_are_entities_with_the_commit_they_came_from(bench: Bench) -> None:
@@ -158,7 +191,12 @@ def test_reading_everything_again_changes_only_what_the_rules_changed(bench: Ben
     snapshot = bench.snapshots.facts(1).snapshot
     made = EntityChange("other", again, None)
     assert not entities.remake(1, snapshot - 1, made, now=later(9))
+    told_before = len(news(bench))
     assert entities.remake(1, snapshot, made, now=later(9))
+    assert entities.remake(1, snapshot, made, now=later(9))  # nothing new, so nothing is told
+    assert news(bench)[told_before:] == [EntityNews(added=things("B"), removed=things("b"))]
+    told_last = Feed(bench.db).page(None, limit=1000).items[-1]
+    assert (told_last.before, told_last.after, told_last.added) == (sha("second"), sha("second"), ())
     assert set(told(bench)) == {"a", "B"}
     assert (one(bench, "a").commit_sha, one(bench, "a").updated_at) == (sha("first"), NOW)
     assert problems(bench) == []
