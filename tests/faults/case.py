@@ -7,7 +7,7 @@ from pathlib import Path
 
 import crash
 from bench import Bench
-from scenario import Peer
+from scenario import Peer, act_on_all
 
 from daemon.actions.publish import Folder
 from daemon.clock import Clock
@@ -20,6 +20,7 @@ class Case:
 
     def __init__(self, folder: Path, github: StandIn, repo: GitRepo) -> None:
         self.github, self.repo = github, repo
+        github.world.limits.enabled = False  # thousands of runs ask one stand-in
         self.prepared = folder / "prepared"
         self.prepared.mkdir()
         self.bench = crash.Bench(self.prepared, github.url)
@@ -31,7 +32,16 @@ class Case:
         if part == "start":
             return
         bench = self.open(self.prepared)
+        if part == "first":
+            self.repo.commit({f"many/{n}.txt": b"%d\n" % n for n in range(40)}, "Many")
+            bench.want()
+            bench.close()
+            return
         bench.sync()
+        if part == "act":
+            act_on_all(bench, self.prepared)  # an action is for what comes after it
+            self.repo.commit({"acted.txt": b"1\n"}, "Act on this")
+            bench.sync()
         if part in ("sync", "prune", "publish"):
             self.repo.commit({"docs/index.md": None, "new.txt": b"new\n", "run.sh": executable(b"#!/bin/sh\n")}, "Move")
             self.repo.commit({f"many/{n}.txt": b"%d\n" % n for n in range(12)}, "More")
@@ -43,15 +53,15 @@ class Case:
             Folder(self.prepared / "site").publish("0" * 40, entries[:3], bench.snapshots.blob, now=Clock().now())
         bench.close()
 
-    def check(self, folder: Path) -> str | None:
+    def check(self, part: str, folder: Path) -> str | None:
         """What is wrong after a crash; None when nothing is."""
         try:
-            self._check(folder)
+            self._check(part, folder)
         except Exception as error:
             return f"{type(error).__name__}: {error}"[:500]
         return None
 
-    def _check(self, folder: Path) -> None:
+    def _check(self, part: str, folder: Path) -> None:
         promised = (folder / "ledger").read_text().splitlines() if (folder / "ledger").exists() else []
         self._published_whole(folder, promised)
         bench = self.open(folder)
@@ -65,6 +75,10 @@ class Case:
             bench.settle()
             bench.assert_equal_to_git()
             self._reflected(folder)
+            if part == "act":
+                act_on_all(bench, folder)
+                acted = (folder / "acted").read_text().split()
+                assert self.repo.head() in acted, "a change that no action was told of"
         finally:
             bench.close()
 

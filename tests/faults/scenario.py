@@ -21,8 +21,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench import Bench
 
 from daemon.actions.publish import Folder
+from daemon.actions.runner import ActionRunner
 from daemon.clock import Clock
+from daemon.config import ActionRule
 from daemon.model import Entry
+from daemon.store.actions import Actions
 from daemon.store.database import Database
 from daemon.store.feed import Feed
 
@@ -75,6 +78,32 @@ def sync(folder: Path, api_url: str, broken: str | None) -> None:
     begin()
     bench.work()
     bench.close()
+
+
+def first(folder: Path, api_url: str, broken: str | None) -> None:
+    """The first sync, out of an archive."""
+    sync(folder, api_url, broken)
+
+
+def act(folder: Path, api_url: str, broken: str | None) -> None:
+    """A command that is told of the newest change, and the note that it was."""
+    del broken
+    bench = open_bench(folder, api_url)
+    begin()
+    act_on_all(bench, folder)
+    bench.close()
+
+
+def act_on_all(bench: Bench, folder: Path) -> None:
+    """Carry out what the configured action has not acted on yet, without any thread."""
+    actions = Actions(bench.database)
+    runner = ActionRunner(actions, bench.snapshots, clock=bench.time.clock, environ={"HOME": str(folder)})
+    runner.configure([ActionRule(command=("/bin/sh", "-c", 'echo "$HEADWATER_AFTER" >> "$HOME/acted"'))])
+    while actions.scan(runner._concerns):
+        pass
+    for pair in actions.due(bench.time.at):
+        while runner.step(pair):
+            pass
 
 
 def start(folder: Path, api_url: str, broken: str | None) -> None:
@@ -135,7 +164,7 @@ def one_statement_at_a_time(database: Database) -> None:
     database.write = write  # type: ignore[method-assign]
 
 
-PARTS = {"ingest": ingest, "sync": sync, "start": start, "prune": prune, "publish": publish}
+PARTS = {part.__name__: part for part in (ingest, first, sync, start, prune, publish, act)}
 
 
 def main() -> None:
