@@ -193,6 +193,7 @@ class Service:
     async def _serve(self) -> None:
         beat = systemd.watchdog_seconds(environ=self._environ, pid=os.getpid())
         watchdog = asyncio.create_task(self._feed_watchdog(beat / 3)) if beat else None
+        clock = asyncio.create_task(self._follow_clock())
         while not self._stop.is_set():
             waits = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -201,8 +202,19 @@ class Service:
             if self._reload.is_set() and not self._stop.is_set():
                 self._reload.clear()
                 await asyncio.get_running_loop().run_in_executor(None, self.reload)
+        clock.cancel()
         if watchdog:
             watchdog.cancel()
+
+    async def _follow_clock(self) -> None:
+        """Wake the scheduler when the wall clock has jumped. By this loop's monotonic time: after a jump back the
+        scheduler itself sleeps for as long as the jump was far.
+        """
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if jump := self._clock_watch.jumped():
+                log.warning("clock.jumped", seconds=round(jump.total_seconds(), 1))
+                self._scheduler.run_all_now()
 
     async def _feed_watchdog(self, seconds: float) -> None:
         """Beat only while a round trip through this loop, the writer and the workers succeeds."""
@@ -336,10 +348,7 @@ class Service:
             log.warning("store.checkpoint_failed", error=str(error))
 
     def _watch(self) -> None:
-        """Once a second: a wall clock that jumped wakes the scheduler, a worker that died is replaced."""
-        if jump := self._clock_watch.jumped():
-            log.warning("clock.jumped", seconds=round(jump.total_seconds(), 1))
-            self._scheduler.run_all_now()
+        """Once a second: a worker that died is replaced."""
         if not self._workers.alive():
             log.error("worker.died")
             self._workers.resize()

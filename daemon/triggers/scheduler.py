@@ -15,7 +15,7 @@ from typing import Any
 
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from apscheduler.triggers.base import BaseTrigger
 
 JUMP_SECONDS = 2.0
 
@@ -33,9 +33,7 @@ class Scheduler:
     def every(self, name: str, seconds: float, call: Callable[[], None], *, at_once: bool = False) -> None:
         """Call every ``seconds``; again under the same name replaces the interval and the function."""
         first = {"next_run_time": datetime.now(UTC)} if at_once else {}
-        self._scheduler.add_job(
-            call, IntervalTrigger(seconds=seconds, timezone=UTC), id=name, replace_existing=True, **first
-        )
+        self._scheduler.add_job(call, _Every(timedelta(seconds=seconds)), id=name, replace_existing=True, **first)
 
     def soon(self, name: str, call: Callable[[], None]) -> None:
         """Call once, as soon as a thread is free; again under the same name before that is still one call."""
@@ -56,6 +54,22 @@ class Scheduler:
         now = datetime.now(UTC)
         for job in self._scheduler.get_jobs():
             job.modify(next_run_time=now)
+
+
+class _Every(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """An interval that owes nothing: however many calls were missed, the next one is at most an interval away.
+
+    APScheduler's own trigger goes through every missed time, which takes hours after a jump from 1970 to today.
+    """
+
+    def __init__(self, interval: timedelta) -> None:
+        self._interval = interval
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        following = now + self._interval
+        if previous_fire_time is None or not now < previous_fire_time + self._interval < following:
+            return following
+        return previous_fire_time + self._interval
 
 
 class _DaemonThreads(BaseExecutor):  # type: ignore[misc]  # APScheduler has no types

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -119,6 +119,15 @@ def test_after_a_jump_everything_is_called_at_once(scheduler: Scheduler) -> None
     scheduler.run_all_now()
     for call in calls:
         call.reach(1)
+
+
+def test_what_was_missed_over_fifty_years_is_one_call_at_once(scheduler: Scheduler) -> None:
+    calls = Calls()
+    scheduler.every("count", OFTEN, calls)
+    calls.reach(1)
+    scheduler._scheduler.get_job("count").modify(next_run_time=datetime(1970, 1, 1, tzinfo=UTC))
+    counted = calls.count
+    calls.reach(counted + 2)
 
 
 def test_after_a_stop_nothing_is_called_and_what_runs_is_not_waited_for(scheduler: Scheduler) -> None:
