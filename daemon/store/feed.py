@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from daemon.model import ChangePage, ChangeRecord, EntityNews
+from daemon.store.ages import first_kept
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, instant_value, json_text
 
@@ -21,7 +22,6 @@ _AFTER = """
     WHERE outbox.id > ? ORDER BY outbox.id LIMIT ?
 """
 _NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'"
-_FIRST_YOUNG = "SELECT id FROM outbox WHERE created_at >= ? ORDER BY id LIMIT 1"
 # From the oldest on and without a hole, so that one comparison tells whether anything after an id is gone.
 _SWEEP = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE id < ? ORDER BY id LIMIT ?)"
 _ANNOUNCE = """
@@ -93,14 +93,10 @@ class Feed:
 
         ``needed`` tells the oldest id that an action still waits for: that one and all after it stay.
         """
-        bound = self._first_young(now - timedelta(seconds=keep_seconds))
+        with self._db.read():
+            bound = first_kept(self._db, "outbox", "created_at", now - timedelta(seconds=keep_seconds))
         held = needed() if needed else None
         return self._delete_before(bound if held is None else min(bound, held))
-
-    def _first_young(self, oldest: datetime) -> int:
-        with self._db.read():
-            row = self._db.execute(_FIRST_YOUNG, (instant_text(oldest),)).fetchone()
-            return int(row[0]) if row else self.newest() + 1
 
     def _delete_before(self, bound: int) -> int:
         total = 0

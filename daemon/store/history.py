@@ -9,9 +9,9 @@ from typing import Any
 from daemon.model import Delivery, DeliveryRecord, DeliveryStatus, RunRecord
 from daemon.store import models as tables
 from daemon.store import runs
+from daemon.store.ages import first_kept
 from daemon.store.arrivals import Arrivals
 from daemon.store.database import Database
-from daemon.store.fields import instant_text
 
 _BATCH = 1000
 
@@ -83,23 +83,13 @@ class History:
 
         A delivery that waits for its sync stays whatever its age. Many short transactions; how many rows went.
         """
-        oldest = instant_text(now - timedelta(seconds=delivery_retention_seconds))
+        oldest = now - timedelta(seconds=delivery_retention_seconds)
         with self._db.read():
-            delivery = self._first_kept("delivery", "received_at", oldest)
+            delivery = first_kept(self._db, "delivery", "received_at", oldest)
             newest_run = self._db.execute("SELECT max(id) FROM run").fetchone()[0] or 0
         return self._delete_batches(_SWEEP_DELIVERIES, delivery) + self._delete_batches(
             _SWEEP_RUNS, newest_run - run_keep
         )
-
-    def _first_kept(self, table: str, column: str, oldest: str) -> int:
-        """The id from which on rows are young enough, found without an index: ids and times grow together."""
-        row = self._db.execute(
-            f"SELECT id FROM {table} WHERE {column} >= ? ORDER BY id LIMIT 1",  # noqa: S608 - constants
-            (oldest,),
-        ).fetchone()
-        if row is None:
-            row = self._db.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()  # noqa: S608
-        return int(row[0])
 
     def _delete_batches(self, sql: str, bound: int) -> int:
         total = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -305,6 +306,13 @@ def test_a_swept_delivery_id_is_never_used_again(bench: Bench) -> None:
 def test_a_clock_that_jumped_back_sweeps_nothing(bench: Bench) -> None:
     store(bench, delivery(1, status=IGNORED))
     assert bench.history.sweep(now=later(-(10**6)), delivery_retention_seconds=1000) == 0
+
+
+def test_a_delivery_stamped_before_the_clock_was_set_is_as_old_as_the_next_one(bench: Bench) -> None:
+    wrong = datetime(1970, 1, 2, tzinfo=UTC)
+    store(bench, delivery(1, status=IGNORED, received_at=wrong), delivery(2, status=IGNORED))
+    assert bench.history.sweep(now=later(500), delivery_retention_seconds=1000) == 0
+    assert bench.history.sweep(now=later(2000), delivery_retention_seconds=1000) == 2
 
 
 def test_only_the_newest_runs_are_kept_and_those_that_readers_need(bench: Bench) -> None:
