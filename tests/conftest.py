@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app_key import AppKey, make_key
 from harness import TOKEN, Daemon
 
 from daemon.demo.standin import StandIn
@@ -18,6 +19,12 @@ def github() -> Iterator[StandIn]:
     """A stand-in of GitHub that asks for the token of the tests."""
     with StandIn(token=TOKEN) as standin:
         yield standin
+
+
+@pytest.fixture(scope="session")
+def app_key() -> AppKey:
+    """The key of a GitHub App."""
+    return make_key()
 
 
 @pytest.fixture

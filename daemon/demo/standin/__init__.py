@@ -4,6 +4,7 @@ It answers out of the repositories themselves, through git's own plumbing, so th
 of everything a reader of the API concludes. It knows nothing of the daemon that it is pointed at.
 """
 
+from daemon.demo.standin.callers import Apps, Installation
 from daemon.demo.standin.deliveries import DeliveryRecord, DeliveryResult, Hook, signature
 from daemon.demo.standin.faults import CutBody, Delay, Drip, Drop, Faults, Hold, Html, Pass, Raw, Replace, Status
 from daemon.demo.standin.gitrepo import File, GitRepo, ListedEntry, Person, Submodule, Symlink, executable
@@ -12,6 +13,7 @@ from daemon.demo.standin.requestlog import LoggedRequest, RequestLog
 from daemon.demo.standin.standin import StandIn
 
 __all__ = [
+    "Apps",
     "CutBody",
     "Delay",
     "DeliveryRecord",
@@ -24,6 +26,7 @@ __all__ = [
     "Hold",
     "Hook",
     "Html",
+    "Installation",
     "ListedEntry",
     "LoggedRequest",
     "Pass",

@@ -22,17 +22,19 @@ def routes() -> tuple[Route, ...]:
     )
 
 
-def get_meta(_: Call) -> Answer:
-    hooks = ["192.30.252.0/22", "185.199.108.0/22", "140.82.112.0/20", "143.55.64.0/20", "2a0a:a440::/29"]
-    return json_answer({"verifiable_password_authentication": False, "hooks": hooks})
+def get_meta(call: Call) -> Answer:
+    hooks = call.world.options.hook_addresses
+    named = {} if hooks is None else {"hooks": hooks}
+    return json_answer({"verifiable_password_authentication": False, **named})
 
 
 def get_rate_limit(call: Call) -> Answer:
     limits = call.world.limits
     if not limits.enabled:
         raise Problem(404, "Rate limiting is not enabled.")
-    core = limits.shape("core" if call.authorized else "anonymous")
-    return json_answer({"resources": {"core": core, "graphql": limits.shape("graphql")}, "rate": core})
+    account = call.caller.account
+    core = limits.shape("core" if call.authorized else "anonymous", account=account)
+    return json_answer({"resources": {"core": core, "graphql": limits.shape("graphql", account=account)}, "rate": core})
 
 
 def get_user(call: Call) -> Answer:
@@ -72,7 +74,7 @@ def list_of_organisation(call: Call) -> Answer:
 
 
 def list_of_installation(call: Call) -> Answer:
-    repositories = call.world.registry.all()
+    repositories = [each for each in call.world.registry.all() if call.caller.sees(each)]
     chosen, links = call.page(repositories, "/installation/repositories")
     return json_answer({"total_count": len(repositories), "repositories": _shapes(call, chosen)}, headers=links)
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from daemon.demo.standin.answers import Answer, Problem, Request
+from daemon.demo.standin.callers import Caller
 from daemon.demo.standin.repositories import ServedRepository
 from daemon.demo.standin.shapes import Shapes
 from daemon.demo.standin.world import World
@@ -22,8 +23,12 @@ class Call:
     world: World
     request: Request
     shapes: Shapes
-    authorized: bool
+    caller: Caller
     parts: tuple[str, ...] = ()
+
+    @property
+    def authorized(self) -> bool:
+        return self.caller.authorized
 
     def body(self) -> dict[str, Any]:
         """The JSON object that was sent; an empty body counts as an empty one."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from daemon.demo.standin.answers import Answer, Problem, Request, json_answer
+from daemon.demo.standin.callers import Caller
 from daemon.demo.standin.graphqlparser import Document, Field, Fragment, Operation, Selection, SyntaxProblem, Variable
 from daemon.demo.standin.graphqlparser import parse as parse_document
 from daemon.demo.standin.limits import Charge
@@ -41,23 +42,25 @@ class GraphQLApi:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request, caller: Caller) -> Answer:
         """200 with data or errors: GraphQL says no with 200 too, a rate limit included."""
         query, variables, name = _parts(request)
         try:
             document = parse_document(query)
-            return self._executed(document, _chosen(document, name), variables)
+            return self._executed(document, _chosen(document, name), variables, caller)
         except SyntaxProblem as problem:
-            charge = self._world.limits.charge("graphql", 0)
+            charge = self._world.limits.charge("graphql", 0, account=caller.account)
             return json_answer({"errors": [{"message": str(problem)}]}, headers=charge.headers)
 
-    def _executed(self, document: Document, operation: Operation, variables: Mapping[str, Any]) -> Answer:
+    def _executed(
+        self, document: Document, operation: Operation, variables: Mapping[str, Any], caller: Caller
+    ) -> Answer:
         cost = max(1, round(_connections(document) / 100))
-        charge = self._world.limits.charge("graphql", cost)
+        charge = self._world.limits.charge("graphql", cost, account=caller.account)
         if charge.refused_with:
             return _limited(charge)
         execution = Execution(document, {**operation.defaults, **variables}, operation)
-        data = execution.run(_root(self._world, cost))
+        data = execution.run(_root(self._world, caller, cost))
         errors = {"errors": execution.errors} if execution.errors else {}
         return json_answer({**({"data": data} if execution.valid else {}), **errors}, headers=charge.headers)
 
@@ -168,17 +171,17 @@ class Execution:
         self.errors.append({**more, "path": list(path), "locations": [place], "message": message})
 
 
-def _root(world: World, cost: int) -> Node:
+def _root(world: World, caller: Caller, cost: int) -> Node:
     return {
         "__typename": "Query",
         "viewer": {"__typename": "User", "login": LOGIN, "databaseId": 1},
-        "rateLimit": lambda _: _rate_limit(world, cost),
-        "repository": lambda arguments: _repository(world, _found(world, arguments)),
+        "rateLimit": lambda _: _rate_limit(world, caller, cost),
+        "repository": lambda arguments: _repository(world, _found(world, caller, arguments)),
     }
 
 
-def _rate_limit(world: World, cost: int) -> Node:
-    budget = world.limits.shape("graphql")
+def _rate_limit(world: World, caller: Caller, cost: int) -> Node:
+    budget = world.limits.shape("graphql", account=caller.account)
     reset_at = instant(datetime.fromtimestamp(budget["reset"], UTC))
     return {
         "__typename": "RateLimit",
@@ -189,12 +192,12 @@ def _rate_limit(world: World, cost: int) -> Node:
     }
 
 
-def _found(world: World, arguments: Arguments) -> ServedRepository:
+def _found(world: World, caller: Caller, arguments: Arguments) -> ServedRepository:
     full_name = f"{arguments.get('owner')}/{arguments.get('name')}"
     found = world.registry.named(full_name)
     if found is None and arguments.get("followRenames") is not False:
         found = world.registry.formerly(full_name)
-    if found is None:
+    if found is None or not caller.sees(found):
         raise FieldProblem("NOT_FOUND", f"Could not resolve to a Repository with the name '{full_name}'.")
     if found.blocked is not None:
         raise FieldProblem("FORBIDDEN", "Repository access blocked")

@@ -60,17 +60,20 @@ class RateLimits:
         self.enabled = True
         self._clock = clock
         self._lock = threading.Lock()
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[tuple[str, str], Budget] = {}  # by account and resource
         self._secondary_left = 0
         self._secondary = Charge({})
 
-    def set(self, *, remaining: int, reset_in: float, resource: str | None = None) -> None:
-        """Leave ``remaining`` requests (or points) until ``reset_in`` seconds from now, rounded up to a full second."""
+    def set(self, *, remaining: int, reset_in: float, resource: str | None = None, account: str = "") -> None:
+        """Leave ``remaining`` requests (or points) until ``reset_in`` seconds from now, rounded up to a full second.
+
+        An ``account`` is the number of an installation, or else whoever has the token.
+        """
         reset = math.ceil(self._clock.now().timestamp() + reset_in)
         with self._lock:
             for name in (resource,) if resource else LIMITS:
                 limit = LIMITS[name]
-                self._budgets[name] = Budget(limit, remaining, reset, used=max(0, limit - remaining))
+                self._budgets[account, name] = Budget(limit, remaining, reset, used=max(0, limit - remaining))
 
     def set_secondary(self, times: int, *, retry_after: float | None = None, status: int = 403) -> None:
         """Refuse the next ``times`` requests as abuse, with or without a ``retry-after``."""
@@ -84,41 +87,41 @@ class RateLimits:
             self._budgets.clear()
             self._secondary_left = 0
 
-    def charge(self, resource: str, cost: int = 1) -> Charge:
+    def charge(self, resource: str, cost: int = 1, *, account: str = "") -> Charge:
         """Take the cost of one request, unless it is over a limit already."""
         with self._lock:
-            budget = self._current(resource)
+            budget = self._current(account, resource)
             if self._secondary_left > 0:
                 self._secondary_left -= 1
-                return replace(self._secondary, headers=self._headers(resource))
+                return replace(self._secondary, headers=self._headers(account, resource))
             if self.enabled and budget.remaining < cost:
-                return Charge(self._headers(resource), 403, EXHAUSTED)
+                return Charge(self._headers(account, resource), 403, EXHAUSTED)
             budget.remaining -= cost
             budget.used += cost
-            return Charge(self._headers(resource))
+            return Charge(self._headers(account, resource))
 
-    def refund(self, resource: str, cost: int = 1) -> dict[str, str]:
+    def refund(self, resource: str, cost: int = 1, *, account: str = "") -> dict[str, str]:
         """Give back what a 304 does not cost; returns the headers as they are then."""
         with self._lock:
-            budget = self._current(resource)
+            budget = self._current(account, resource)
             budget.remaining += cost
             budget.used -= cost
-            return self._headers(resource)
+            return self._headers(account, resource)
 
-    def shape(self, resource: str) -> dict[str, int]:
+    def shape(self, resource: str, *, account: str = "") -> dict[str, int]:
         """One resource as ``GET /rate_limit`` shows it."""
         with self._lock:
-            return self._current(resource).shape()
+            return self._current(account, resource).shape()
 
-    def _headers(self, resource: str) -> dict[str, str]:
-        return self._budgets[resource].headers(resource) if self.enabled else {}
+    def _headers(self, account: str, resource: str) -> dict[str, str]:
+        return self._budgets[account, resource].headers(resource) if self.enabled else {}
 
-    def _current(self, resource: str) -> Budget:
+    def _current(self, account: str, resource: str) -> Budget:
         now = self._clock.now().timestamp()
-        budget = self._budgets.get(resource)
+        budget = self._budgets.get((account, resource))
         if budget is None or budget.reset <= now:
             limit = LIMITS[resource]
-            budget = self._budgets[resource] = Budget(limit, limit, math.ceil(now) + WINDOW_SECONDS)
+            budget = self._budgets[account, resource] = Budget(limit, limit, math.ceil(now) + WINDOW_SECONDS)
         return budget
 
 

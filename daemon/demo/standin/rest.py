@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from daemon.demo.standin import accounts, gitdata, hooksapi
+from daemon.demo.standin import accounts, apps, gitdata, hooksapi
 from daemon.demo.standin.answers import Answer, Problem, Request, json_answer, not_found
+from daemon.demo.standin.callers import Caller
 from daemon.demo.standin.calls import Call, RepositoryCall, RepositoryRoute, Route, repository_route
 from daemon.demo.standin.repositories import ServedRepository
 from daemon.demo.standin.shapes import Shapes
@@ -24,15 +25,16 @@ class RestApi:
 
     @cached_property
     def _routes(self) -> tuple[Route, ...]:
-        return accounts.routes()
+        return (*accounts.routes(), *apps.routes())
 
     @cached_property
     def _repository_routes(self) -> tuple[RepositoryRoute, ...]:
-        return (repository_route("GET", "", get_repository), *gitdata.routes(), *hooksapi.routes())
+        about = repository_route("GET", "", get_repository)
+        return (about, *gitdata.routes(), *hooksapi.routes(), *apps.repository_routes())
 
-    def answer(self, request: Request, base: str, *, authorized: bool) -> Answer:
+    def answer(self, request: Request, base: str, *, caller: Caller) -> Answer:
         """The answer to one request; raises Problem."""
-        call = Call(self._world, request, Shapes(base), authorized)
+        call = Call(self._world, request, Shapes(base), caller)
         method = "GET" if request.method == "HEAD" else request.method
         if match := _BY_NAME.fullmatch(request.path):
             owner, name, rest = match.groups()
@@ -42,19 +44,21 @@ class RestApi:
             return self._about(call, method, found, match[2])
         for route in self._routes:
             if route.method == method and (match := route.pattern.fullmatch(request.path)):
-                return route.endpoint(Call(self._world, request, call.shapes, authorized, match.groups()))
+                return route.endpoint(Call(self._world, request, call.shapes, caller, match.groups()))
         raise not_found()
 
     def _named(self, call: Call, full_name: str, rest: str) -> ServedRepository | None:
         registry = self._world.registry
         found = registry.named(full_name)
-        if found is None and (moved := registry.formerly(full_name)) is not None and _visible(call, moved):
+        if found is None and (moved := registry.formerly(full_name)) is not None and call.caller.sees(moved):
             raise Moved(f"{call.shapes.url}/repositories/{moved.id}{rest}", call.request)
         return found
 
     def _about(self, call: Call, method: str, repository: ServedRepository | None, rest: str) -> Answer:
-        if repository is None or not _visible(call, repository):
+        if repository is None or not call.caller.sees(repository):
             raise not_found()
+        if call.caller.is_app and rest != "/installation":
+            raise Problem(403, "Resource not accessible by integration")
         if repository.blocked is not None:
             reason = "dmca" if repository.blocked == 451 else "tos"  # noqa: PLR2004
             raise Problem(repository.blocked, "Repository access blocked", block={"reason": reason})
@@ -74,10 +78,6 @@ class Moved(Problem):
 
     def answer(self) -> Answer:
         return super().answer().with_headers(location=self.url)
-
-
-def _visible(call: Call, repository: ServedRepository) -> bool:
-    return call.authorized or not repository.private
 
 
 def get_repository(call: RepositoryCall) -> Answer:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from daemon.clock import Clock
 from daemon.demo.standin.answers import Answer, Problem, Request, compressed, conditional
+from daemon.demo.standin.callers import Apps, Caller, Installation
 from daemon.demo.standin.deliveries import ContentType, Deliveries, DeliveryResult, Hook, Message, new_guid
 from daemon.demo.standin.faults import Exchange, Faults
 from daemon.demo.standin.gitdata import codeload
@@ -61,6 +62,7 @@ class StandIn:
     tree_limit = _Option[int]()
     tree_bytes_limit = _Option[int]()
     blob_limit_bytes = _Option[int]()
+    hook_addresses = _Option[tuple[str, ...] | None]()
 
     def __init__(self, *, port: int = 0, token: str | None = None, clock: Clock = Clock()) -> None:  # noqa: B008  # frozen
         self._clock = clock
@@ -171,6 +173,11 @@ class StandIn:
         repository.default = branch
         self.event(full_name, "repository", {"action": "edited", "changes": change}, deliver=deliver)
 
+    @property
+    def apps(self) -> Apps:
+        """The GitHub App and its installations; there is none before it is registered."""
+        return self.world.apps
+
     # ---- webhooks
 
     def hook(
@@ -262,9 +269,20 @@ class StandIn:
         """Tell the truth about a branch again."""
         self.world.heads.lift(self.repository(full_name), branch)
 
-    def limit(self, *, remaining: int, reset_in: float, resource: str | None = None) -> None:
-        """Leave so many requests until so many seconds from now; ``resource`` core, graphql or anonymous (all)."""
-        self.world.limits.set(remaining=remaining, reset_in=reset_in, resource=resource)
+    def limit(
+        self,
+        *,
+        remaining: int,
+        reset_in: float,
+        resource: str | None = None,
+        installation: Installation | None = None,
+    ) -> None:
+        """Leave so many requests until so many seconds from now; ``resource`` core, graphql or anonymous (all).
+
+        It holds for the token, or for an installation of the App.
+        """
+        account = str(installation.id) if installation is not None else ""
+        self.world.limits.set(remaining=remaining, reset_in=reset_in, resource=resource, account=account)
 
     def secondary_limit(self, times: int, *, retry_after: float | None = None, status: int = 403) -> None:
         """Refuse the next requests as too many at once."""
@@ -306,27 +324,28 @@ class StandIn:
             raise Problem(403, "Request forbidden by administrative rules. Please send a User-Agent header.")
         if "\0" in request.path + "".join(request.query.values()):
             raise Problem(404, "Not Found")
-        authorized = self.world.authenticate(request)
+        caller = self.world.authenticate(request)
         if request.path != "/graphql":
-            return self._metered(request, base, authorized=authorized)
+            return self._metered(request, base, caller)
         if not self.graphql_enabled or request.method != "POST":
             raise Problem(404, "Not Found")
-        if not authorized:
+        if not caller.authorized or caller.is_app:
             raise Problem(401, "This endpoint requires you to be authenticated.")
-        return self._graphql.answer(request)
+        return self._graphql.answer(request, caller)
 
-    def _metered(self, request: Request, base: str, *, authorized: bool) -> Answer:
+    def _metered(self, request: Request, base: str, caller: Caller) -> Answer:
+        authorized, account = caller.authorized, caller.account
         resource, free = "core" if authorized else "anonymous", request.path == "/rate_limit"
-        charge = self.world.limits.charge(resource, 0 if free else 1)
+        charge = self.world.limits.charge(resource, 0 if free else 1, account=account)
         headers = charge.headers
         try:
             refuse_over_limit(charge)
-            answer = conditional(self._rest.answer(request, base, authorized=authorized), request)
+            answer = conditional(self._rest.answer(request, base, caller=caller), request)
         except Problem as problem:
             answer = problem.answer()
         if answer.status == NOT_MODIFIED and authorized:
             # Free of the primary limit only for those who say who they are.
-            headers = self.world.limits.refund(resource)
-        scopes = {"x-oauth-scopes": self.scopes} if authorized and self.scopes is not None else {}
+            headers = self.world.limits.refund(resource, account=account)
+        scopes = {"x-oauth-scopes": self.scopes} if authorized and not account and self.scopes is not None else {}
         common = {"x-github-media-type": "github.v3; format=json", "cache-control": "private, max-age=60, s-maxage=60"}
         return replace(answer, headers={**common, **scopes, **headers, **answer.headers})

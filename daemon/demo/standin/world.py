@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from daemon.clock import Clock
 from daemon.demo.standin.answers import Problem, Request
+from daemon.demo.standin.callers import Apps, Caller
 from daemon.demo.standin.deliveries import Deliveries
 from daemon.demo.standin.limits import RateLimits
 from daemon.demo.standin.objects import CommitObject
@@ -17,6 +18,7 @@ from daemon.demo.standin.repositories import Registry, ServedRepository
 from daemon.demo.standin.staleness import Heads
 
 LINK_SECONDS = 300
+HOOK_ADDRESSES = ("192.30.252.0/22", "185.199.108.0/22", "140.82.112.0/20", "143.55.64.0/20", "2a0a:a440::/29")
 _SHA = re.compile(r"[0-9a-f]{40}")
 _SHORT_SHA = re.compile(r"[0-9a-f]{4,39}")
 
@@ -31,6 +33,7 @@ class Options:
     tree_limit: int = 100_000
     tree_bytes_limit: int = 7_000_000
     blob_limit_bytes: int = 100_000_000
+    hook_addresses: tuple[str, ...] | None = HOOK_ADDRESSES  # None: Enterprise Server names none
 
 
 @dataclass
@@ -44,22 +47,29 @@ class World:
     limits: RateLimits
     deliveries: Deliveries
     links: DownloadLinks = field(init=False)
+    apps: Apps = field(init=False)
 
     def __post_init__(self) -> None:
         self.links = DownloadLinks(self.clock)
+        self.apps = Apps(self.clock)
 
-    def authenticate(self, request: Request) -> bool:
-        """Whether the request carries the token; raises 401 when one is demanded or the one given is wrong."""
+    def authenticate(self, request: Request) -> Caller:
+        """Who asks; raises 401 when a token is demanded or the one given is wrong."""
         given = request.headers.get("authorization")
         token = self.options.token
-        if given is None and token is None:
-            return False
+        if given is None and (token is None or request.path == "/meta"):
+            return Caller(authorized=False)
         if given is None:
             raise Problem(401, "Requires authentication")
         scheme, _, value = given.partition(" ")
-        if token is None or scheme.lower() not in {"bearer", "token"} or not _equal(value.strip(), token):
+        if scheme.lower() not in {"bearer", "token"}:
             raise Problem(401, "Bad credentials")
-        return True
+        if token is not None and _equal(value.strip(), token):
+            return Caller(authorized=True)
+        caller = self.apps.caller(value.strip())
+        if caller is None:
+            raise Problem(401, "Bad credentials")
+        return caller
 
     def resolve(self, repository: ServedRepository, ref: str) -> str | None:
         """The id of the commit that a ref names: a branch, ``heads/B``, ``tags/T``, a full or a short id."""
