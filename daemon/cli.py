@@ -84,9 +84,9 @@ def run(context: Context) -> None:
     from daemon.service import Service
 
     config = context.load()
-    logs.configure(config.log.level, config.log.format, secrets=config.secret_values, stream=sys.stderr)
-    logs.log_uncaught()
     service = Service(config, load=context.load, environ=dict(os.environ))
+    logs.configure(config.log.level, config.log.format, secrets=service.secret_values, stream=sys.stderr)
+    logs.log_uncaught()
     try:
         asyncio.run(service.run())
     except ConfigError:

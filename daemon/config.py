@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon import origins, targets
+from daemon.appkey import PrivateKey, extra_is_installed
 from daemon.errors import ConfigError, Problem
 from daemon.origins import Layer
 from daemon.redaction import redact_shapes
@@ -280,11 +281,28 @@ def _contradictions(config: Config, skipped: set[tuple[Any, ...]]) -> Iterator[t
     yield from exposures(config, webhook=webhook.listen, admin=admin.listen)
     if webhook.listen == admin.listen and (webhook.listen.port or webhook.listen.path):
         yield ("admin.listen", "webhook.listen"), f"is {admin.listen}, as webhook.listen is; give it another port"
-    if github.app_id and not github.private_key_file:
-        yield ("github.private_key_file", "github.app_id"), "is required with github.app_id"
+    yield from _app_contradictions(github)
     yield from _repository_contradictions(_numbered(config.repositories, "repositories", skipped))
     yield from _action_contradictions(_numbered(config.actions, "actions", skipped))
     yield from _target_contradictions(_numbered(config.actions, "actions", skipped), config.repositories)
+
+
+def _app_contradictions(github: GitHubSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    if github.app_id is None:
+        if github.installation_id is not None:
+            yield ("github.installation_id",), "is for a GitHub App; set github.app_id too, or remove it"
+        return
+    if github.token():
+        yield ("github.app_id", "github.token"), "and github.token are both set; keep one of them"
+    if not extra_is_installed():
+        yield ("github.app_id",), "needs the extra `app`, which is not installed; pip install 'headwater[app]'"
+    elif github.private_key_file is None:
+        yield ("github.private_key_file", "github.app_id"), "is required with github.app_id"
+    else:
+        try:
+            PrivateKey(github.private_key_file).load()
+        except ValueError as error:
+            yield ("github.private_key_file",), str(error)
 
 
 def _numbered(items: Sequence[Any], name: str, skipped: set[tuple[Any, ...]]) -> Iterator[tuple[str, Any]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
+from daemon.appkey import PrivateKey
 from daemon.clock import Clock
-from daemon.config import Config
+from daemon.config import Config, GitHubSettings
 from daemon.errors import StoreError
+from daemon.github.apps import AppSettings
 from daemon.github.client import GitHubClient
 from daemon.github.exchange import ClientSettings
 from daemon.github.governor import Governor
@@ -132,4 +134,11 @@ def client_settings(config: Config) -> ClientSettings:
         timeout_seconds=github.timeout_seconds,
         token=github.token,
         anonymous=github.anonymous,
+        app=_app(github),
     )
+
+
+def _app(github: GitHubSettings) -> AppSettings | None:
+    if github.app_id is None or github.private_key_file is None:
+        return None
+    return AppSettings(github.app_id, PrivateKey(github.private_key_file), github.installation_id)

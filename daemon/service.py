@@ -95,6 +95,11 @@ class Service:
             systemd.notify("STOPPING=1", environ=self._environ)
             await self._shut_down()
 
+    def secret_values(self) -> list[str]:
+        """Everything that may not be shown: of the configuration, and what GitHub gave meanwhile."""
+        issued = self._core.client.secrets() if hasattr(self, "_core") else []
+        return [*self.config.secret_values(), *issued]
+
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,7 +145,7 @@ class Service:
             core.snapshots,
             clock=self._clock,
             environ=self._environ,
-            redact=Redactor(lambda: self.config.secret_values()),
+            redact=Redactor(self.secret_values),
             on_end=self._metrics.action_ended,
         )
         self._actions.configure(self.config.actions)
@@ -272,7 +277,7 @@ class Service:
         for key in diff_needing_restart(self.config, new):
             log.warning("config.needs_restart", key=key)
         self.config = new
-        logs.configure(new.log.level, new.log.format, secrets=lambda: self.config.secret_values())
+        logs.configure(new.log.level, new.log.format, secrets=self.secret_values)
         self._warn()
         self._core.client.reconfigure(client_settings(new))
         self._poller.forget_graphql_outage()

@@ -134,7 +134,12 @@ class GitHubSettings:
     __pydantic_config__ = FORBID_UNKNOWN
 
     api_url: Annotated[
-        str, PlainValidator(parse_api_url), _key(None, "REST base; GraphQL is derived; plain http only to loopback.")
+        str,
+        PlainValidator(parse_api_url),
+        _key(
+            None,
+            "REST base, `https://HOST/api/v3` for Enterprise Server; GraphQL is derived; plain http only to loopback.",
+        ),
     ] = "https://api.github.com"
     secret: Annotated[
         InstanceOf[Secret], _key("token", "Without it nothing is fetched, unless `anonymous` is set.")
@@ -143,9 +148,13 @@ class GitHubSettings:
         Flag, _key(None, "Whether public repositories are read without a token (60 requests an hour).")
     ] = False
     app_id: Annotated[
-        str | None, PlainValidator(_app_id), _key(None, "The id of a GitHub App, instead of a token.")
+        str | None,
+        PlainValidator(_app_id),
+        _key(None, "The id of a GitHub App, instead of a token; needs the extra `app`."),
     ] = None
-    private_key_file: Annotated[FilePath | None, _key(None, "The file with the App's private key (PEM).")] = None
+    private_key_file: Annotated[
+        FilePath | None, _key(None, "The file with the App's private key (PEM), read again at every use.")
+    ] = None
     installation_id: Annotated[
         int | None, _count(1, 2**63 - 1), _key(None, "The App's installation; found per owner when not given.")
     ] = None
@@ -164,7 +173,7 @@ class GitHubSettings:
     @property
     def configured(self) -> bool:
         """Whether GitHub may be asked at all."""
-        return self.anonymous or self.token() is not None
+        return self.anonymous or self.app_id is not None or self.token() is not None
 
     def token(self) -> str | None:
         """The token in force; its file is read again."""
@@ -433,7 +442,6 @@ class Config:
             f"owner/* is configured, {later} look for repositories yet; name each": any(
                 rule.is_pattern for rule in self.repositories
             ),
-            f"a GitHub App is configured, {later} use it yet; set github.token": self.github.app_id,
         }
         return tuple(sentence for sentence, used in found.items() if used)
 

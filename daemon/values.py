@@ -169,6 +169,9 @@ def parse_api_url(value: Any) -> str:
     url = _parse_url(value)
     if url.scheme == "http" and not is_loopback_host(url.hostname or ""):
         raise ValueError("plain http would show the token to the network; write https (http is for loopback only)")
+    host = (url.hostname or "").lower()
+    if host == "github.com" or (host.endswith(".ghe.com") and not host.startswith("api.")):
+        raise ValueError(f"is the site, and not its API; write https://api.{host}")
     return url.geturl().rstrip("/")
 
 

@@ -13,6 +13,7 @@ from daemon.clock import Clock
 from daemon.config import PollingSettings, SyncSettings
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
+from daemon.github.apps import AppSettings
 from daemon.github.client import GitHubClient
 from daemon.github.exchange import ClientSettings
 from daemon.github.governor import Governor
@@ -74,9 +75,10 @@ class Bench:
     anonymous: bool = False
     batch_size: int = 100
     busy_seconds: float = 5.0
+    app: AppSettings | None = None
+    time: MovableClock = field(default_factory=MovableClock)
 
     def __post_init__(self) -> None:
-        self.time = MovableClock()
         self.database = Database.open(self.folder / "bench.db", clock=self.time.clock, busy_seconds=self.busy_seconds)
         self.repositories = Repositories(self.database)
         self.jobs = Jobs(self.database)
@@ -88,6 +90,7 @@ class Bench:
             timeout_seconds=5.0,
             token=lambda: self.token,
             anonymous=self.anonymous,
+            app=self.app,
         )
         self.client = GitHubClient(settings, clock=self.time.clock, governor=Governor(clock=self.time.clock))
         self.sync_settings = SyncSettings(workers=1, max_attempts=3, max_file_bytes=5_000_000, commit_history=100)

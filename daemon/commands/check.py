@@ -9,6 +9,7 @@ from daemon.clock import Clock
 from daemon.config import Config, RepositoryRule
 from daemon.core import client_settings
 from daemon.errors import GitHubError
+from daemon.github.apps import Installation
 from daemon.github.client import GitHubClient
 from daemon.github.governor import Governor
 from daemon.model import RepositoryRef
@@ -43,15 +44,25 @@ def check_config(config: Config) -> list[Finding]:
     if not config.github.configured:
         text = "no token, and github.anonymous is false: pushes are answered `skipped` and nothing is fetched"
         findings.append(Finding("github", text, warning=True))
+    if config.github.app_id is not None:
+        findings.append(Finding("github", _app_named(config)))
     if not config.webhook.secrets():
         findings.append(Finding("webhook.secret", "not set: development mode, nothing is verified", warning=True))
     findings += [Finding("configuration", sentence, warning=True) for sentence in config.unsupported()]
     return findings + _budget(config)
 
 
+def _app_named(config: Config) -> str:
+    found = config.github.installation_id
+    return f"GitHub App {config.github.app_id}, " + (
+        f"installation {found}" if found is not None else "with the installation of each repository's owner"
+    )
+
+
 def _budget(config: Config) -> list[Finding]:
     """Without a token every look at a branch costs one of sixty requests an hour: show the arithmetic."""
-    if config.github.token() or not config.github.anonymous or not config.polling.enabled:
+    authenticated = config.github.token() is not None or config.github.app_id is not None
+    if authenticated or not config.github.anonymous or not config.polling.enabled:
         return []
     per_hour = len(config.repositories) * SECONDS_PER_HOUR / config.polling.interval_seconds
     if per_hour <= ANONYMOUS_LIMIT:
@@ -65,26 +76,53 @@ def _budget(config: Config) -> list[Finding]:
 
 
 def check_online(config: Config) -> list[Finding]:
-    """Ask GitHub about the token and every repository."""
+    """Ask GitHub about the token, or the App and its installations, and every repository."""
     if not config.github.configured:
         return [Finding("github", "not configured: there is nothing to ask with", ok=False)]
     clock = Clock()
     client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))
-    findings = [_rate_limit(client)]
+    findings = _installations(client, config) if client.app is not None else [_rate_limit(client)]
     if findings[0].ok:
         findings += [_repository(client, rule) for rule in config.repositories if not rule.is_pattern]
     return findings
 
 
-def _rate_limit(client: GitHubClient) -> Finding:
+def _installations(client: GitHubClient, config: Config) -> list[Finding]:
+    """The App, and each of its installations that the configuration makes use of."""
+    assert client.app is not None
+    owners = {rule.owner.lower() for rule in config.repositories}
+    fixed = config.github.installation_id
     try:
-        limits = client.rate_limit()
+        name, every = client.app.name(), list(client.app.installations())
     except GitHubError as error:
-        return Finding("github", str(error), ok=False)
+        return [Finding("github", str(error), ok=False)]
+    used = [one for one in every if (one.id == fixed if fixed is not None else one.owner.lower() in owners)]
+    findings = [Finding("github", f"GitHub App {config.github.app_id} ({name}), {len(every)} installations")]
+    if fixed is not None and not used:
+        text = f"GitHub App {config.github.app_id} has no installation {fixed}; correct it, or leave it out"
+        findings.append(Finding("github.installation_id", text, ok=False))
+    return findings + [_installation(client, one) for one in used]
+
+
+def _installation(client: GitHubClient, installation: Installation) -> Finding:
+    subject = f"installation {installation.id}"
+    if installation.suspended:
+        return Finding(subject, f"of {installation.owner} is suspended; unsuspend it on GitHub", ok=False)
+    seen = "selected repositories" if installation.selected else "all repositories"
+    return _rate_limit(client, subject, f"of {installation.owner}, {seen}", installation.id)
+
+
+def _rate_limit(
+    client: GitHubClient, subject: str = "github", good: str = "reachable", installation: int | None = None
+) -> Finding:
+    try:
+        limits = client.rate_limit(installation)
+    except GitHubError as error:
+        return Finding(subject, str(error), ok=False)
     if not limits:
-        return Finding("github", "reachable; it names no rate limit")
+        return Finding(subject, f"{good}; it names no rate limit")
     left = ", ".join(f"{name}: {limit['remaining']} of {limit['limit']} left" for name, limit in sorted(limits.items()))
-    return Finding("github", f"reachable; {left}")
+    return Finding(subject, f"{good}; {left}")
 
 
 def _repository(client: GitHubClient, rule: RepositoryRule) -> Finding:

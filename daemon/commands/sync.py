@@ -85,13 +85,18 @@ def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger
     """
     if not config.github.configured:
         raise HeadwaterError(
-            "GitHub is not configured: set github.token (or GITHUB_TOKEN), "
+            "GitHub is not configured: set github.token (or GITHUB_TOKEN), github.app_id, "
             "or github.anonymous = true for public repositories"
         )
     if url := _daemon_url(config.storage.sqlite_path, Clock()):
         return Asking(config, url).sync(names, trigger)
-    logs.configure("warning", config.log.format, secrets=config.secret_values, stream=sys.stderr)
     core = Core(config, clock=Clock(), metrics=Metrics())
+    logs.configure(
+        "warning",
+        config.log.format,
+        secrets=lambda: [*config.secret_values(), *core.client.secrets()],
+        stream=sys.stderr,
+    )
     try:
         return _Working(core).sync(names, trigger)
     finally:

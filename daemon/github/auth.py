@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass, field
 
 import requests
 from requests.auth import AuthBase
 
 from daemon.errors import Unauthorized
+from daemon.github.protocol import REMEDY
 
 # Tokens of an App may have 520 characters with dots; what no header may hold is refused here, because the HTTP
 # library would quote it, secret and all, in its own error.
 _TOKEN = re.compile(r"[\x21-\x7e]{1,2000}")
+
+
+@dataclass(slots=True, eq=False)
+class Credential:
+    """Who makes a request, and with which token: ``account`` is "" for a plain one, else an App or its installation."""
+
+    token: str | None = field(repr=False)
+    account: str = ""
+    renewable: bool = False  # an installation's token: refused, it can be replaced
+    proven: bool = False  # GitHub has answered something else than 401 to it
+    remedy: str = REMEDY
 
 
 class TokenAuth(AuthBase):

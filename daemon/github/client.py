@@ -21,6 +21,7 @@ from daemon.errors import (
 )
 from daemon.github import queries as graphql
 from daemon.github import shapes
+from daemon.github.apps import App, Asker
 from daemon.github.exchange import Call, ClientSettings, Exchange, RequestSeen, Tally
 from daemon.github.governor import GRAPHQL, Governor
 from daemon.github.protocol import Answer, Overloaded, Subject, is_sha, parse_json
@@ -60,11 +61,24 @@ class GitHubClient:
 
     def reconfigure(self, settings: ClientSettings) -> None:
         """Use other settings from the next call on; calls that run keep theirs."""
-        self._exchange.settings = settings
+        self._exchange.adopt(settings)
 
     def close(self) -> None:
         """Close every kept connection."""
         self._exchange.close()
+
+    @property
+    def app(self) -> App | None:
+        """The GitHub App that is asked as, if there is one."""
+        return self._exchange.app
+
+    def account_of(self, ref: RepositoryRef) -> str:
+        """What repositories have in common that are read with one credential, and so out of one budget."""
+        return self.app.account_of(ref) if self.app is not None else ""
+
+    def secrets(self) -> list[str]:
+        """What no log may show, beyond the configuration's own secrets."""
+        return self.app.secrets() if self.app is not None else []
 
     def tally(self) -> AbstractContextManager[Tally]:
         """Count the HTTP requests that this thread makes inside."""
@@ -80,12 +94,14 @@ class GitHubClient:
         ``default_branch`` is named even while the repository has no commit: REST does not tell.
         """
         try:
-            found = self._repository(ref, _path(ref))
+            found = self._repository(ref, _path(ref), asker=ref)
         except RepositoryNotFound:
             # The redirect of a rename dies when somebody takes or frees the old name; the id does not.
-            if ref.github_id is None:
+            asker = self._asker_elsewhere(ref)
+            if asker is None:
                 raise
-            found = self._repository(ref, f"/repositories/{ref.github_id}")
+            path = _path(ref) if ref.github_id is None else f"/repositories/{ref.github_id}"
+            found = self._repository(ref, path, asker=asker)
         if ref.github_id not in {None, found.github_id}:
             raise RepositoryReplaced(
                 f"{ref.full_name} is another repository now (id {found.github_id}, it was {ref.github_id}); "
@@ -96,12 +112,15 @@ class GitHubClient:
     def heads(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
         """The heads of many repositories by GraphQL, in the order asked, what is wrong with one inside its result.
 
-        Raises GraphQLUnavailable (ask by REST), Outage or Unauthorized.
+        Raises GraphQLUnavailable (ask by REST), Outage or Unauthorized, also when it is so for one account only.
         """
-        if queries and self._exchange.token() is None:
-            raise GraphQLUnavailable("GraphQL needs a token; heads are asked for by REST instead")
-        reader = _HeadsReader(self._heads_batch)
-        return [heads for batch in graphql.batches(queries) for heads in reader.read(batch)]
+        accounts: dict[str, list[int]] = {}
+        for number, query in enumerate(queries):
+            accounts.setdefault(self.account_of(query.repository), []).append(number)
+        found: dict[int, RepositoryHeads] = {}
+        for numbers in accounts.values():
+            found.update(zip(numbers, self._heads_of_account([queries[number] for number in numbers]), strict=True))
+        return [found[number] for number in range(len(queries))]
 
     def heads_by_rest(self, query: HeadsQuery) -> RepositoryHeads:
         """The heads of one repository by conditional requests, which cost nothing while nothing changed.
@@ -205,16 +224,35 @@ class GitHubClient:
         path = f"/compare/{_sha(base)}...{_sha(head)}?per_page=1&page=2"
         return shapes.comparison(self._json(_call("compare", ref, path, asked=asked)), base, asked=asked)
 
-    def rate_limit(self) -> dict[str, dict[str, int]]:
-        """The token's budgets by resource: ``limit``, ``remaining`` and ``reset`` (epoch seconds). Costs nothing."""
+    def rate_limit(self, installation: int | None = None) -> dict[str, dict[str, int]]:
+        """The budgets by resource: ``limit``, ``remaining`` and ``reset`` (epoch seconds). Costs nothing."""
         asked = "the rate limit"
-        value = self._json(Call(endpoint="rate_limit", asked=asked, path="/rate_limit"))
+        value = self._json(Call(endpoint="rate_limit", asked=asked, path="/rate_limit", asker=installation))
         resources = shapes.object_of(shapes.object_of(value, asked=asked).get("resources"), asked=asked)
         return {name: _budget(body, asked=asked) for name, body in resources.items()}
 
-    def _repository(self, ref: RepositoryRef, path: str) -> RemoteRepository:
+    def _asker_elsewhere(self, ref: RepositoryRef) -> RepositoryRef | int | None:
+        """Who may find a repository that its name does not lead to; None when nobody can.
+
+        By its id whoever asked before; of an App the installation that reads it at the owner it moved to.
+        """
+        if self.app is None:
+            return ref if ref.github_id is not None else None
+        try:
+            return self.app.look_up(ref)
+        except Forbidden:
+            return None
+
+    def _repository(self, ref: RepositoryRef, path: str, *, asker: Asker) -> RemoteRepository:
         asked = ref.full_name
-        call = Call(endpoint="repository", asked=asked, path=path, subject=Subject.REPOSITORY, github_id=ref.github_id)
+        call = Call(
+            endpoint="repository",
+            asked=asked,
+            path=path,
+            subject=Subject.REPOSITORY,
+            asker=asker,
+            github_id=ref.github_id,
+        )
         return shapes.repository(self._json(call), asked=asked)
 
     def _json(self, call: Call) -> Any:
@@ -227,11 +265,26 @@ class GitHubClient:
         items = shapes.list_of(self._json(_call("commits", ref, path, asked=asked)), asked=asked)
         return [shapes.commit(item, asked=asked) for item in items]
 
+    def _heads_of_account(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
+        refusals: list[RepositoryHeads] = []
+        for query in queries:
+            try:
+                token = self._exchange.token(query.repository)
+            except Forbidden as error:  # an App that is not installed there: it may be for the next one
+                refusals.append(RepositoryHeads(None, error=error))
+                continue
+            if token is None:
+                raise GraphQLUnavailable("GraphQL needs a token; heads are asked for by REST instead")
+            reader = _HeadsReader(self._heads_batch)
+            return [heads for batch in graphql.batches(queries) for heads in reader.read(batch)]
+        return refusals
+
     def _heads_batch(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
         asked = f"the heads of {len(queries)} repositories"
         call = Call(
             endpoint="graphql",
             asked=asked,
+            asker=queries[0].repository,
             url=self._exchange.settings.graphql_url,
             subject=Subject.REPOSITORY,
             method="POST",
@@ -310,7 +363,7 @@ def _meets(listed: dict[str, Commit], head: str, known: Callable[[str], bool]) -
 
 
 def _call(endpoint: str, ref: RepositoryRef, path: str, *, asked: str) -> Call:
-    return Call(endpoint=endpoint, asked=asked, path=_path(ref) + path, github_id=ref.github_id)
+    return Call(endpoint=endpoint, asked=asked, path=_path(ref) + path, asker=ref, github_id=ref.github_id)
 
 
 def _path(ref: RepositoryRef) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TypeVar
 
 import requests
 import tenacity
@@ -17,68 +18,24 @@ import daemon
 from daemon.clock import Clock
 from daemon.errors import BadAnswer, ConfigError, RateLimited, RepositoryReplaced, Unauthorized, Unreachable
 from daemon.github import protocol, redirects
-from daemon.github.auth import TokenAuth, checked_token
-from daemon.github.governor import CORE, DOWNLOADS, Governor
-from daemon.github.protocol import REDIRECTS, Answer, Overloaded, Subject
+from daemon.github.apps import App, Asker
+from daemon.github.auth import Credential, TokenAuth, checked_token
+from daemon.github.calls import Call, ClientSettings, RequestSeen, Tally
+from daemon.github.governor import DOWNLOADS, Governor
+from daemon.github.protocol import REDIRECTS, Answer, Overloaded
 from daemon.github.transport import Allowance, Request, Transport, chunks, read_answer
 
+__all__ = ["Call", "ClientSettings", "Exchange", "RequestSeen", "Tally"]
+
 API_VERSION = "2022-11-28"
-JSON = "application/vnd.github+json"
-MAX_JSON_BYTES = 64 * 1024 * 1024  # GitHub's own caps are 7 MB for a tree, some more for 100,000 refs
 
 ATTEMPTS = 3
 MAX_PATIENCE_SECONDS = 2.0  # a limit that lifts within is waited for here, a longer one by the caller
 CALL_TIMEOUTS = 4  # the total deadline of a call, in time-outs
 STREAM_TIMEOUTS = 30  # of an archive: 15 minutes at the default of 30 s
+FRESH_TOKEN_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds: a new installation token may answer 401 for some 5 s (reports)
 
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """What the client needs of the configuration; ``token`` is called for every request, so a changed file counts."""
-
-    api_url: str
-    graphql_url: str
-    timeout_seconds: float
-    token: Callable[[], str | None]
-    anonymous: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RequestSeen:
-    """One HTTP request, for metrics and logs; ``status`` is None when no answer arrived."""
-
-    endpoint: str
-    status: int | None
-    seconds: float
-    resource: str
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many HTTP requests were made inside ``tally()`` by this thread."""
-
-    requests: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What is asked: ``endpoint`` names it for metrics, ``asked`` for people; ``path`` is on the API unless ``url``."""
-
-    endpoint: str
-    asked: str
-    github_id: int | None = None  # of the repository, when it is known: a redirect may lead to no other
-    path: str = ""
-    url: str | None = None
-    subject: Subject = Subject.OBJECT
-    accept: str = JSON
-    method: str = "GET"
-    body: bytes | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    resource: str = CORE
-    max_bytes: int = MAX_JSON_BYTES
-    download: bool = False
-    divisible: bool = False  # too big may be asked again in parts, so it is not repeated as it is
-    inspect: Callable[[Answer], Answer] | None = None  # may turn a 200 into the error that its body tells
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +45,11 @@ class _Opened:
     response: requests.Response
     resource: str
     mark: str
+    credential: Credential
+
+
+class _TokenRefused(Unauthorized):
+    """401 to the token of an installation, which can be replaced."""
 
 
 class _Circumstances(threading.local):
@@ -99,25 +61,43 @@ class _Circumstances(threading.local):
 
 
 class Exchange:
-    """Makes calls. Any number of threads; ``settings`` may be replaced while it runs."""
+    """Makes calls. Any number of threads; `adopt` replaces ``settings`` while it runs."""
 
     def __init__(
         self, settings: ClientSettings, *, clock: Clock, governor: Governor, on_request: Callable[[RequestSeen], None]
     ) -> None:
-        self.settings = settings
         self._governor = governor
         self._clock = clock
         self._on_request = on_request
         self._transport = Transport()
         self._here = _Circumstances()
+        self.settings = settings
+        self.app: App | None = None
+        self.adopt(settings)
+
+    def adopt(self, settings: ClientSettings) -> None:
+        """Use these settings from the next call on; of the same App the installations stay known."""
+        app, before = settings.app, self.app
+        elsewhere = settings.api_url != self.settings.api_url
+        self.settings = settings
+        if app is None:
+            self.app = None
+        elif before is None or before.settings.app_id != app.app_id or elsewhere:
+            self.app = App(app, self._ask_as_app, self._clock)
+        else:
+            before.settings = app
+            before.forget_refusals()
 
     def close(self) -> None:
         """Close every kept connection."""
         self._transport.close()
 
-    def token(self) -> str | None:
-        """The token of the next request; Unauthorized when there has to be one."""
-        return _token(self.settings)
+    def token(self, asker: Asker = None) -> str | None:
+        """The token of the next call of ``asker``; Unauthorized when there has to be one.
+
+        With an App also Forbidden without an installation, Outage or BadAnswer.
+        """
+        return self._credential(asker).token
 
     @contextmanager
     def tally(self) -> Iterator[Tally]:
@@ -142,29 +122,70 @@ class Exchange:
     def ask(self, call: Call) -> Answer:
         """The answer to a call, 2xx or 304, read whole; every other one is raised as what it means."""
         settings = self.settings
-        allowance = self._allowance(settings, call, CALL_TIMEOUTS)
 
-        def attempt() -> Answer:
-            return self._judged(call, self._open(call, settings, allowance), allowance)
+        def ask(credential: Credential) -> Answer:
+            allowance = self._allowance(settings, call, CALL_TIMEOUTS)
+            return self._retrying(call, settings)(
+                lambda: self._judged(call, self._open(call, settings, credential, allowance), allowance)
+            )
 
-        return self._retrying(call, settings)(attempt)
+        return self._as(call, ask)
 
     @contextmanager
     def stream(self, call: Call) -> Iterator[Iterator[bytes]]:
         """The body of a 200 in pieces, undecoded; cut off or over its cap, the iteration raises."""
         settings = self.settings
-        allowance = self._allowance(settings, call, STREAM_TIMEOUTS)
 
-        def attempt() -> _Opened:
-            opened = self._open(call, settings, allowance)
-            if opened.response.status_code != HTTPStatus.OK:  # no other has content to stream
-                answer = self._judged(call, opened, allowance)
-                raise BadAnswer(f"{call.asked}: GitHub answered {answer.status} instead of the content")
-            self._observe(opened, Answer(HTTPStatus.OK, _headers(opened.response)))
-            return opened
+        def ask(credential: Credential) -> tuple[requests.Response, Allowance]:
+            allowance = self._allowance(settings, call, STREAM_TIMEOUTS)
 
-        with self._retrying(call, settings)(attempt).response as response:
+            def attempt() -> _Opened:
+                opened = self._open(call, settings, credential, allowance)
+                if opened.response.status_code != HTTPStatus.OK:  # no other has content to stream
+                    answer = self._judged(call, opened, allowance)
+                    raise BadAnswer(f"{call.asked}: GitHub answered {answer.status} instead of the content")
+                self._observe(opened, Answer(HTTPStatus.OK, _headers(opened.response)))
+                return opened
+
+            return self._retrying(call, settings)(attempt).response, allowance
+
+        response, allowance = self._as(call, ask)
+        with response:
             yield self._pieces(call, response, allowance)
+
+    def _as(self, call: Call, ask: Callable[[Credential], _T]) -> _T:
+        """What ``ask`` gives with the credential of the call.
+
+        The token of an installation that is refused is given time when GitHub never took it, else replaced, once.
+        """
+        waits = iter(FRESH_TOKEN_WAITS)
+        replaced = False
+        while True:
+            credential = self._credential(call.asker)
+            try:
+                return ask(credential)
+            except _TokenRefused as error:
+                wait = None if credential.proven and not replaced else next(waits, None)
+                if wait is not None:
+                    self._clock.sleep(wait)
+                    continue
+                if self.app is not None:
+                    self.app.forget(credential)
+                if replaced or not credential.proven:
+                    self._reject(call, credential)
+                    raise Unauthorized(str(error)) from None
+                replaced = True
+
+    def _credential(self, asker: Asker) -> Credential:
+        return self.app.credential(asker) if self.app is not None else Credential(_token(self.settings))
+
+    def _reject(self, call: Call, credential: Credential) -> None:
+        """Have nothing asked with what GitHub refuses for a while."""
+        mark = self._governor.use(credential.token, account=credential.account)
+        self._governor.observe(call.resource, mark, status=HTTPStatus.UNAUTHORIZED, headers={})
+
+    def _ask_as_app(self, endpoint: str, path: str, *, asked: str, method: str = "GET") -> Answer:
+        return self.ask(Call(endpoint=endpoint, asked=asked, asker=None, path=path, method=method))
 
     def _pieces(self, call: Call, response: requests.Response, allowance: Allowance) -> Iterator[bytes]:
         received = 0
@@ -178,11 +199,11 @@ class Exchange:
         deadline = self._clock.monotonic() + settings.timeout_seconds * timeouts
         return Allowance(self._clock, deadline, settings.timeout_seconds, call.max_bytes)
 
-    def _open(self, call: Call, settings: ClientSettings, allowance: Allowance) -> _Opened:
+    def _open(self, call: Call, settings: ClientSettings, credential: Credential, allowance: Allowance) -> _Opened:
         """The first answer that is no redirect; at most `redirects.MAX_HOPS` of them are followed."""
         hop = redirects.Hop(call.url or settings.api_url.rstrip("/") + call.path, authorized=True)
         for _ in range(redirects.MAX_HOPS + 1):
-            opened = self._send(call, settings, hop, allowance)
+            opened = self._send(call, hop, credential, allowance)
             if opened.response.status_code not in REDIRECTS:
                 return opened
             answer = read_answer(opened.response, asked=call.asked, max_bytes=call.max_bytes, allowance=allowance)
@@ -204,37 +225,43 @@ class Exchange:
             _same_repository(call, redirects.repository_id(following.url, api_url=settings.api_url))
         return following
 
-    def _send(self, call: Call, settings: ClientSettings, hop: redirects.Hop, allowance: Allowance) -> _Opened:
-        token = _token(settings)
-        mark = self._governor.use(token)
+    def _send(self, call: Call, hop: redirects.Hop, credential: Credential, allowance: Allowance) -> _Opened:
+        mark = self._governor.use(credential.token, account=credential.account)
         resource = call.resource if hop.authorized else DOWNLOADS
-        self._governor.check(resource, background=self._here.background > 0)
+        self._governor.check(resource, mark, background=self._here.background > 0)
         for tally in self._here.tallies:
             tally.requests += 1
         started = self._clock.monotonic()
         status: int | None = None
         try:
-            auth = TokenAuth(token if hop.authorized else None)
+            auth = TokenAuth(credential.token if hop.authorized else None)
             request = Request(call.method, hop.url, _request_headers(call), call.asked, call.body)
             response = self._transport.send(request, auth, allowance)
             status = response.status_code
         finally:
             self._on_request(RequestSeen(call.endpoint, status, self._clock.monotonic() - started, resource))
-        return _Opened(response, resource, mark)
+        return _Opened(response, resource, mark, credential)
 
     def _judged(self, call: Call, opened: _Opened, allowance: Allowance) -> Answer:
         answer = read_answer(opened.response, asked=call.asked, max_bytes=call.max_bytes, allowance=allowance)
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            answer = _without_token(answer, _token(self.settings))
+            answer = _without_token(answer, opened.credential.token)
         if call.inspect is not None:
             answer = call.inspect(answer)
         self._observe(opened, answer)
-        error = protocol.refusal(answer, asked=call.asked, subject=call.subject)
+        remedy = opened.credential.remedy
+        error = protocol.refusal(answer, asked=call.asked, subject=call.subject, remedy=remedy)
+        if isinstance(error, Unauthorized) and opened.credential.renewable:
+            raise _TokenRefused(str(error))
         if error is not None:
             raise error
         return answer
 
     def _observe(self, opened: _Opened, answer: Answer) -> None:
+        refused = answer.status == HTTPStatus.UNAUTHORIZED
+        if refused and opened.credential.renewable:
+            return  # what becomes of the token is decided in `_as`
+        opened.credential.proven |= not refused and opened.resource != DOWNLOADS
         message = protocol.message_of(answer) if answer.status >= HTTPStatus.BAD_REQUEST else ""
         limited = self._governor.observe(
             opened.resource, opened.mark, status=answer.status, headers=answer.headers, message=message

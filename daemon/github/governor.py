@@ -42,9 +42,9 @@ class _Window:
 
 @dataclass(slots=True)
 class _Memory:
-    """What is known of one token; forgotten as a whole when another is used."""
+    """What is known of one ``account``; of a plain token ("") it is forgotten as a whole when another is used."""
 
-    token: str
+    account: str
     since: float
     rejected_until: float = 0.0
     paused_until: float = 0.0
@@ -52,36 +52,43 @@ class _Memory:
 
 
 class Governor:
-    """Budgets and pauses of the token in use, REST (``core``) and GraphQL apart."""
+    """Budgets and pauses of the token in use, or of each installation of an App; REST and GraphQL apart."""
 
     def __init__(self, clock: Clock, *, jitter: Callable[[], float] = random.random) -> None:
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
-        self._memory: _Memory | None = None
+        self._memories: dict[str, _Memory] = {}  # by mark
 
-    def use(self, token: str | None) -> str:
-        """Declare the token of the next request and return its mark; a new one lifts pauses and forgets numbers."""
-        mark = fingerprint(token)
+    def use(self, token: str | None, *, account: str = "") -> str:
+        """Declare who makes the next request and return the mark of it.
+
+        Accounts are remembered side by side, whatever token each has just now. Of plain tokens there is one: a new
+        one lifts pauses and forgets numbers.
+        """
+        mark = account or fingerprint(token)
         with self._lock:
-            if self._memory is None or self._memory.token != mark:
-                self._memory = _Memory(mark, since=self._clock.monotonic())
+            if mark not in self._memories:
+                kept = {known: memory for known, memory in self._memories.items() if account and memory.account}
+                self._memories = {**kept, mark: _Memory(account, since=self._clock.monotonic())}
             return mark
 
-    def check(self, resource: str, *, background: bool = False) -> None:
+    def check(self, resource: str, mark: str, *, background: bool = False) -> None:
         """Raise RateLimited or Unauthorized when nothing may be asked now; ``background`` leaves the reserve alone."""
         with self._lock:
-            memory = self._memory
+            memory = self._memories.get(mark)
             if memory is None:
                 return
             now = self._clock.monotonic()
             if memory.rejected_until > now:
-                raise Unauthorized("GitHub refused this token (401) less than a minute ago; set a new github.token")
+                refused, remedy = (memory.account, "") if memory.account else ("this token", "; set a new github.token")
+                raise Unauthorized(f"GitHub refused {refused} (401) less than a minute ago{remedy}")
             window = memory.windows.get(resource) or _Window()
             until = max(memory.paused_until, window.paused_until)
             if until > now:
                 raise RateLimited(
-                    f"GitHub's rate limit ({resource}): nothing is asked before {self._at(until):%H:%M:%S} UTC",
+                    f"GitHub's rate limit ({_named(resource, memory)}): "
+                    f"nothing is asked before {self._at(until):%H:%M:%S} UTC",
                     until=self._at(until),
                 )
             if background:
@@ -95,10 +102,9 @@ class Governor:
         ``message`` is the error text of the body; a GraphQL answer that is limited is given as status 429.
         """
         with self._lock:
-            memory = self._memory
             now = self._clock.now()
-            if memory is None or memory.token != mark:  # an answer to a token that is no longer used
-                memory = _Memory(mark, since=self._clock.monotonic())
+            # Without a memory it is an answer to a token that is no longer used.
+            memory = self._memories.get(mark) or _Memory("", since=self._clock.monotonic())
             if status == HTTPStatus.UNAUTHORIZED:
                 self._reject(memory)
                 return None
@@ -112,25 +118,22 @@ class Governor:
             wait = limits.limited_wait(headers, now=now, strikes=window.strikes)
             until = self._pause(memory, window, wait, resource)
             return RateLimited(
-                f"GitHub's rate limit ({resource}, {status}): asked again after {self._at(until):%H:%M:%S} UTC",
+                f"GitHub's rate limit ({_named(resource, memory)}, {status}): "
+                f"asked again after {self._at(until):%H:%M:%S} UTC",
                 until=self._at(until),
             )
 
     def snapshot(self) -> dict[str, Any]:
-        """What status shows: ``paused_until`` and, per resource, limit, remaining, ``reset_at``, ``paused_until``."""
+        """What status shows: ``paused_until`` and, per resource, limit, remaining, ``reset_at``, ``paused_until``.
+
+        With an App each of its accounts is shown so under ``accounts``, and in their place the most exhausted one.
+        """
         with self._lock:
-            memory = self._memory
             now = self._clock.monotonic()
-            if memory is None:
-                return {"paused_until": None, "resources": {}}
-            windows = memory.windows.items()
-            pauses = [memory.paused_until, *(window.paused_until for _, window in windows)]
-            return {
-                "paused_until": self._future(max(pauses), now),
-                "resources": {
-                    name: self._shown(window, now) for name, window in windows if window.limit or window.paused_until
-                },
-            }
+            memories = sorted(self._memories.values(), key=lambda memory: self._left(memory, now))
+            shown = {memory.account: self._summary(memory, now) for memory in memories}
+            first: dict[str, Any] = next(iter(shown.values()), {"paused_until": None, "resources": {}})
+            return first if "" in shown or not shown else {**first, "accounts": shown}
 
     def _check_reserve(self, resource: str, window: _Window, now: float) -> None:
         if window.limit is None or window.remaining is None or window.reset_at is None or window.reset_at <= now:
@@ -141,6 +144,24 @@ class Governor:
                 f"{window.limit} requests remain until {self._at(window.reset_at):%H:%M:%S} UTC",
                 until=self._at(window.reset_at),
             )
+
+    def _left(self, memory: _Memory, now: float) -> float:
+        """The share of the budget that remains where the least of it does, below zero while it is paused."""
+        windows = [*memory.windows.values()]
+        if max(memory.paused_until, *(window.paused_until for window in windows), 0.0) > now:
+            return -1.0
+        numbers = (self._shown(window, now) for window in windows if window.limit)
+        return min((shown["remaining"] / shown["limit"] for shown in numbers), default=1.0)
+
+    def _summary(self, memory: _Memory, now: float) -> dict[str, Any]:
+        windows = memory.windows.items()
+        pauses = [memory.paused_until, *(window.paused_until for _, window in windows)]
+        return {
+            "paused_until": self._future(max(pauses), now),
+            "resources": {
+                name: self._shown(window, now) for name, window in windows if window.limit or window.paused_until
+            },
+        }
 
     def _reject(self, memory: _Memory) -> None:
         now = self._clock.monotonic()
@@ -185,3 +206,7 @@ class Governor:
             "reset_at": None if window.reset_at is None else self._future(window.reset_at, now),
             "paused_until": self._future(window.paused_until, now),
         }
+
+
+def _named(resource: str, memory: _Memory) -> str:
+    return f"{resource} of {memory.account}" if memory.account else resource

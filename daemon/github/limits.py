@@ -113,7 +113,7 @@ def _retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
     at = _http_date(text)
     if at is None:
         return None
-    wait = (at - _server_now(headers, now=now)).total_seconds()
+    wait = (at - server_now(headers, now=now)).total_seconds()
     return wait if wait >= 0 else None
 
 
@@ -122,11 +122,12 @@ def _reset_seconds(headers: Mapping[str, str], *, now: datetime) -> float | None
     if epoch is None:
         return None
     # Plus one second: the reset is a whole second, and asking within it may still count for the old window.
-    seconds = epoch + 1 - _server_now(headers, now=now).timestamp()
+    seconds = epoch + 1 - server_now(headers, now=now).timestamp()
     return min(seconds, MAX_WAIT_SECONDS)
 
 
-def _server_now(headers: Mapping[str, str], *, now: datetime) -> datetime:
+def server_now(headers: Mapping[str, str], *, now: datetime) -> datetime:
+    """The instant of an answer by GitHub's own clock; ``now`` when it does not say."""
     return _http_date(headers.get("date")) or now
 
 

@@ -28,6 +28,7 @@ from daemon.redaction import redact_shapes
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 QUOTED_CHARACTERS = 200
+REMEDY = "set a new github.token"
 
 _MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY})
 _GAVE_UP = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
@@ -94,8 +95,11 @@ def is_success(status: int) -> bool:
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
-def refusal(answer: Answer, *, asked: str, subject: Subject) -> GitHubError | None:
-    """The error that an answer stands for, None for 2xx and 304. Limits are told apart before (``limits``)."""
+def refusal(answer: Answer, *, asked: str, subject: Subject, remedy: str = REMEDY) -> GitHubError | None:
+    """The error that an answer stands for, None for 2xx and 304. Limits are told apart before (``limits``).
+
+    ``remedy`` is what a person can do about a token that is refused.
+    """
     status = answer.status
     if is_success(status) or status == HTTPStatus.NOT_MODIFIED:
         return None
@@ -103,11 +107,11 @@ def refusal(answer: Answer, *, asked: str, subject: Subject) -> GitHubError | No
     if status in _MISSING:
         return _missing(status, asked, said, subject)
     if status == HTTPStatus.NOT_IMPLEMENTED:  # of all 5xx the one that waiting does not mend
-        return _denied(status, asked, said)
+        return _denied(status, asked, said, remedy)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         error = Overloaded if status in _GAVE_UP else Unreachable
         return error(f"{asked}: GitHub says {status}; it is asked again later{_said(said)}")
-    return _denied(status, asked, said)
+    return _denied(status, asked, said, remedy)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -118,10 +122,10 @@ def _said(message: str) -> str:
     return f" (GitHub: {message})" if message else ""
 
 
-def _denied(status: int, asked: str, said: str) -> GitHubError:
+def _denied(status: int, asked: str, said: str, remedy: str) -> GitHubError:
     says = f"{asked}: GitHub says {status}"
     if status == HTTPStatus.UNAUTHORIZED:
-        return Unauthorized(f"{says}: the token is wrong, expired or revoked; set a new github.token{_said(said)}")
+        return Unauthorized(f"{says}: the token is wrong, expired or revoked; {remedy}{_said(said)}")
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS or "access blocked" in said.lower():
         return Forbidden(f"{says}: access to the repository is blocked{_said(said)}")
     if status == HTTPStatus.FORBIDDEN:

@@ -85,7 +85,7 @@ class Poller:
         self._on_polled = on_polled
         self._on_identity = on_identity
         self._rest_until = 0.0
-        self._outage_since: float | None = None
+        self._outages: dict[str, float] = {}  # by account, since when
         self._looked_at: set[int] = set()
         self._identified_at: dict[int | None, float] = {}
         self._stopping = threading.Event()
@@ -103,11 +103,23 @@ class Poller:
         batch_size = self._settings().batch_size
         while not self._stopping.is_set():
             targets = self._repositories.due(now=self._clock.now(), limit=batch_size)
-            if not targets or not self._round(targets):
+            # What one installation of an App may not ask now keeps no other from being asked.
+            asked = [self._round(group) for group in self._accounts(targets)]
+            if not any(asked):
                 break
         self._settle_suspects()
 
     # -- one batch --------------------------------------------------------------------------------
+
+    def _accounts(self, targets: Sequence[PollTarget]) -> Iterable[list[PollTarget]]:
+        """The targets in groups that are asked about with one credential."""
+        groups: dict[str, list[PollTarget]] = {}
+        for target in targets:
+            groups.setdefault(self._account([target]), []).append(target)
+        return groups.values()
+
+    def _account(self, targets: Sequence[PollTarget]) -> str:
+        return self._client.account_of(targets[0].query.repository)
 
     def _round(self, targets: Sequence[PollTarget]) -> bool:
         """Ask about one batch; False when GitHub cannot be asked at all right now."""
@@ -123,7 +135,7 @@ class Poller:
         except GitHubError as error:
             seen += [(target, RepositoryHeads(None, error=error)) for target in targets[len(seen) :]]
         if seen:
-            self._outage_since = None
+            self._outages.pop(self._account(targets), None)
             self._record(seen, read_at)
         if outage is not None:
             self._put_off(targets[len(seen) :], outage)
@@ -167,7 +179,7 @@ class Poller:
     def _put_off(self, targets: Sequence[PollTarget], error: GitHubError) -> None:
         """GitHub cannot be asked: nobody's fault, so nobody backs off longer than the outage."""
         now = self._clock.now()
-        started = self._outage_since = self._outage_since or self._clock.monotonic()
+        started = self._outages.setdefault(self._account(targets), self._clock.monotonic())
         lasted = self._clock.monotonic() - started
         wait = min(max(lasted / 2, SHORTEST_OUTAGE_WAIT_SECONDS), LONGEST_OUTAGE_WAIT_SECONDS)
         again = error.until if isinstance(error, RateLimited) else now + timedelta(seconds=wait)

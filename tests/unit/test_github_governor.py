@@ -55,25 +55,25 @@ def test_a_limit_found_by_one_stops_everyone_and_every_resource(governor: Govern
     assert limited.until == NOW + timedelta(seconds=60)
     for resource in ("core", "graphql"):
         with pytest.raises(RateLimited) as raised:
-            governor.check(resource)
+            governor.check(resource, mark)
         assert raised.value.until == NOW + timedelta(seconds=60)
     hands.advance(60.0)
-    governor.check("core")
+    governor.check("core", mark)
 
 
 def test_a_used_up_budget_stops_its_own_resource_only(governor: Governor) -> None:
     mark = governor.use("token")
     assert governor.observe("core", mark, status=200, headers=numbers(5000, 0, 600)) is None
-    governor.check("graphql")
+    governor.check("graphql", mark)
     with pytest.raises(RateLimited):
-        governor.check("core")
+        governor.check("core", mark)
 
 
 def test_the_header_names_the_resource_that_counts(governor: Governor) -> None:
     mark = governor.use("token")
     headers = numbers(5000, 0, 600) | {"x-ratelimit-resource": "graphql"}
     governor.observe("core", mark, status=200, headers=headers)
-    governor.check("core")
+    governor.check("core", mark)
     assert set(governor.snapshot()["resources"]) == {"graphql"}
 
 
@@ -86,18 +86,18 @@ def test_a_resource_nobody_knows_is_not_remembered_under_its_own_name(governor: 
 def test_polling_leaves_the_last_fifth_to_deliveries_until_the_reset(governor: Governor, hands: Hands) -> None:
     mark = governor.use("token")
     governor.observe("core", mark, status=200, headers=numbers(5000, 1000, 600))
-    governor.check("core")
+    governor.check("core", mark)
     with pytest.raises(RateLimited) as raised:
-        governor.check("core", background=True)
+        governor.check("core", mark, background=True)
     assert raised.value.until == NOW + timedelta(seconds=601)
     hands.advance(601.0)
-    governor.check("core", background=True)
+    governor.check("core", mark, background=True)
 
 
 def test_polling_goes_on_above_the_reserve(governor: Governor) -> None:
     mark = governor.use("token")
     governor.observe("core", mark, status=200, headers=numbers(5000, 1001, 600))
-    governor.check("core", background=True)
+    governor.check("core", mark, background=True)
 
 
 def test_limits_without_headers_double_until_a_good_answer(governor: Governor, hands: Hands) -> None:
@@ -118,16 +118,15 @@ def test_limits_without_headers_double_until_a_good_answer(governor: Governor, h
 def test_another_token_lifts_a_pause_and_forgets_the_numbers(governor: Governor) -> None:
     mark = governor.use("old")
     governor.observe("core", mark, status=429, headers={"retry-after": "3600"} | numbers(5000, 0, 600))
-    governor.use("new")
-    governor.check("core", background=True)
+    governor.check("core", governor.use("new"), background=True)
     assert governor.snapshot() == {"paused_until": None, "resources": {}}
 
 
 def test_a_late_answer_to_the_old_token_does_not_stop_the_new_one(governor: Governor) -> None:
     old = governor.use("old")
-    governor.use("new")
+    new = governor.use("new")
     assert governor.observe("core", old, status=429, headers={"retry-after": "60"}) is not None
-    governor.check("core")
+    governor.check("core", new)
 
 
 def test_a_refused_token_is_not_hammered_for_a_minute_and_a_new_one_is_tried_at_once(
@@ -139,21 +138,63 @@ def test_a_refused_token_is_not_hammered_for_a_minute_and_a_new_one_is_tried_at_
     hands.advance(59.0)
     governor.use("revoked")
     with pytest.raises(Unauthorized):
-        governor.check("core")
+        governor.check("core", mark)
     hands.advance(1.0)
-    governor.check("core")
+    governor.check("core", mark)
     governor.observe("core", mark, status=401, headers={})
-    governor.use("new")
-    governor.check("core")
+    governor.check("core", governor.use("new"))
 
 
 def test_a_fresh_token_that_is_refused_is_tried_again_after_seconds(governor: Governor, hands: Hands) -> None:
     mark = governor.use("fresh")
     governor.observe("core", mark, status=401, headers={})
     with pytest.raises(Unauthorized):
-        governor.check("core")
+        governor.check("core", mark)
     hands.advance(5.0)
-    governor.check("core")
+    governor.check("core", mark)
+
+
+def test_a_limit_of_one_account_stops_no_other_whatever_tokens_they_have(governor: Governor) -> None:
+    one, other = governor.use("a", account="installation 1"), governor.use("b", account="installation 2")
+    limited = governor.observe("core", one, status=403, headers={"retry-after": "60"})
+    assert "(core of installation 1, 403)" in str(limited)
+    governor.observe("graphql", other, status=200, headers=numbers(5000, 900, 600))
+    assert governor.use("a-new-token", account="installation 1") == one
+    with pytest.raises(RateLimited, match="core of installation 1"):
+        governor.check("core", one)
+    governor.check("core", other)
+    with pytest.raises(RateLimited):
+        governor.check("graphql", other, background=True)
+
+
+def test_an_account_that_is_refused_stops_no_other(governor: Governor) -> None:
+    one, other = governor.use("a", account="installation 1"), governor.use("b", account="installation 2")
+    governor.observe("core", one, status=401, headers={})
+    with pytest.raises(Unauthorized, match="refused installation 1"):
+        governor.check("core", one)
+    governor.check("core", other)
+
+
+def test_status_shows_every_account_and_first_of_all_the_most_exhausted(governor: Governor) -> None:
+    for name, remaining in (("installation 1", 4000), ("installation 2", 100), ("installation 3", 5000)):
+        governor.observe("core", governor.use("x", account=name), status=200, headers=numbers(5000, remaining, 600))
+    shown = governor.snapshot()
+    assert shown["resources"]["core"]["remaining"] == 100
+    assert {name: one["resources"]["core"]["remaining"] for name, one in shown["accounts"].items()} == {
+        "installation 1": 4000,
+        "installation 2": 100,
+        "installation 3": 5000,
+    }
+    governor.observe("core", "installation 3", status=429, headers={"retry-after": "60"})
+    assert governor.snapshot()["paused_until"] == NOW + timedelta(seconds=60)
+
+
+def test_a_plain_token_takes_the_place_of_all_accounts_and_an_account_that_of_a_token(governor: Governor) -> None:
+    governor.observe("core", governor.use("x", account="installation 1"), status=429, headers=numbers(5000, 0, 600))
+    governor.use("token")
+    assert governor.snapshot() == {"paused_until": None, "resources": {}}
+    governor.use("x", account="installation 1")
+    assert set(governor.snapshot()["accounts"]) == {"installation 1"}
 
 
 def test_a_jump_of_the_wall_clock_does_not_change_a_pause(governor: Governor, hands: Hands) -> None:
@@ -161,16 +202,16 @@ def test_a_jump_of_the_wall_clock_does_not_change_a_pause(governor: Governor, ha
     governor.observe("core", mark, status=429, headers={"retry-after": "60"})
     hands.jump = 86400.0
     with pytest.raises(RateLimited) as raised:
-        governor.check("core")
+        governor.check("core", mark)
     assert raised.value.until == NOW + timedelta(seconds=60, days=1)
 
 
 def test_the_download_hosts_limits_do_not_stop_the_api(governor: Governor) -> None:
     mark = governor.use("token")
     assert governor.observe("downloads", mark, status=429, headers={"retry-after": "60"}) is not None
-    governor.check("core")
+    governor.check("core", mark)
     with pytest.raises(RateLimited):
-        governor.check("downloads")
+        governor.check("downloads", mark)
 
 
 def test_status_shows_what_is_left_and_a_full_budget_after_the_reset(governor: Governor, hands: Hands) -> None:
