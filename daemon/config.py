@@ -350,7 +350,13 @@ def _target_contradictions(
 
 
 def _advice(config: Config, layers: Sequence[Layer]) -> Iterator[str]:
-    """What works, but lets every user of this machine read a secret."""
+    """What is valid, but lets no delivery in, or every user of this machine read a secret."""
+    webhook = config.webhook
+    if webhook.github_hook_addresses and webhook.listen.is_loopback and not webhook.trusted_proxies:
+        yield (
+            f"webhook.github_hook_addresses lets nobody in at {webhook.listen}, where only a proxy can connect; "
+            "name it in webhook.trusted_proxies"
+        )
     held = [config.github.secret, config.webhook.secret, config.admin.secret]
     files = [secret.file for secret in held if secret.file] + [config.github.private_key_file]
     in_file = any(isinstance(one, Secret) and one.inline for one in _leaves(layers[1]))

@@ -33,6 +33,7 @@ from daemon.redaction import Redactor
 from daemon.store.search import INDEXED_AT_ONCE
 from daemon.sync.routine import Interrupted
 from daemon.sync.workers import Workers
+from daemon.triggers.addresses import HookAddresses
 from daemon.triggers.poller import Poller, poll_safely
 from daemon.triggers.schedule import promised_seconds, tick_seconds
 from daemon.triggers.scheduler import ClockWatch, Scheduler
@@ -40,6 +41,7 @@ from daemon.triggers.writer import DeliveryWriter
 from daemon.web.admin import AdminDeps, make_admin_app
 from daemon.web.listeners import Listener, listen
 from daemon.web.public import PublicDeps, make_public_app
+from daemon.web.senders import Senders
 from daemon.web.stream import Hub
 
 log = get_logger()
@@ -48,6 +50,7 @@ READ_THREADS = 8
 SWEEP_SECONDS = 600.0
 CHECKPOINT_SECONDS = 2.0
 ENTITY_SECONDS = 10.0
+ADDRESSES_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 POLLER_STUCK_SECONDS = 900.0
 
@@ -78,6 +81,7 @@ class Service:
         self._workers: Workers
         self._poller: Poller
         self._actions: ActionRunner
+        self._addresses: HookAddresses
         self._hub: Hub
         self._scheduler: Scheduler
 
@@ -149,6 +153,7 @@ class Service:
             on_end=self._metrics.action_ended,
         )
         self._actions.configure(self.config.actions)
+        self._addresses = HookAddresses(core.client.hook_addresses, clock=self._clock)
         self._writer.start()
         self._workers.start()
         self._actions.start()
@@ -160,12 +165,16 @@ class Service:
         self._scheduler.every("sweep", SWEEP_SECONDS, self._sweep)
         self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
         self._schedule_entities()
+        self._schedule_addresses()
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
         self._scheduler.soon("index", self._index)  # what a kill has left
         self._scheduler.start()
 
     def _schedule_entities(self) -> None:
         self._scheduler.every("entities", ENTITY_SECONDS, self._renew_entities, at_once=True)
+
+    def _schedule_addresses(self) -> None:
+        self._scheduler.every("addresses", ADDRESSES_SECONDS, self._read_addresses, at_once=True)
 
     def _schedule_polls(self) -> None:
         self._scheduler.every("poll", tick_seconds(self.config.polling), self._poll, at_once=True)
@@ -283,6 +292,8 @@ class Service:
         self._poller.forget_graphql_outage()
         self._schedule_polls()
         self._schedule_entities()
+        self._addresses.ask_again()
+        self._schedule_addresses()
         self._workers.resize()
         self._workers.wake()
         self._actions.configure(new.actions)
@@ -304,6 +315,10 @@ class Service:
         if self.config.polling.enabled and self.config.github.configured:
             poll_safely(self._poller)
         self._last_tick = self._clock.monotonic()
+
+    def _read_addresses(self) -> None:
+        if self.config.webhook.github_hook_addresses:
+            self._addresses.refresh()
 
     def _index(self) -> None:
         """Make text that came in bulk searchable, behind the sync that brought it."""
@@ -384,6 +399,7 @@ class Service:
             secrets=lambda: self.config.webhook.secrets(),
             path=self.config.webhook.path,
             max_body_bytes=lambda: self.config.webhook.max_body_bytes,
+            senders=self._senders,
             tracking=lambda: self._core.tracking,
             configured=lambda: self.config.github.configured,
             submit=self._writer.submit,
@@ -391,6 +407,10 @@ class Service:
             metrics=self._metrics,
             executor=self._reads,
         )
+
+    def _senders(self) -> Senders:
+        webhook = self.config.webhook
+        return Senders(webhook.github_hook_addresses, self._addresses.networks, webhook.trusted_proxies)
 
     def _admin_deps(self) -> AdminDeps:
         core = self._core

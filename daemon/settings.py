@@ -20,6 +20,7 @@ from daemon.secret import Secret
 from daemon.targets import parse_target
 from daemon.values import (
     Address,
+    Proxy,
     parse_address,
     parse_api_url,
     parse_branch,
@@ -27,6 +28,7 @@ from daemon.values import (
     parse_full_name,
     parse_host_name,
     parse_path,
+    parse_proxy,
     parse_public_url,
     parse_size,
     parse_text,
@@ -203,6 +205,17 @@ class WebhookSettings:
     max_body_bytes: Annotated[
         int, _bytes(1), _key("max_body", "The largest delivery taken; this is GitHub's own cap.")
     ] = 25 * 2**20
+
+    github_hook_addresses: Annotated[
+        Flag, _key(None, "Whether deliveries are taken from GitHub's own addresses (GET /meta) only.")
+    ] = False
+    trusted_proxies: Annotated[
+        tuple[Annotated[Proxy, PlainValidator(parse_proxy)], ...],
+        _key(
+            None,
+            "Addresses, networks or `unix` of proxies whose last hop in `X-Forwarded-For` is taken for the sender.",
+        ),
+    ] = ()
 
     def secrets(self) -> tuple[bytes, ...]:
         """The secrets in force, as HMAC keys; the file is read again."""

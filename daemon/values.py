@@ -26,9 +26,14 @@ _DURATION_SECONDS = (Fraction(86400), Fraction(3600), Fraction(60), Fraction(1),
 _SIZE = re.compile(rf"({_NUMBER}) ?(|B|[kKMGT]i?B)")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _PORT = re.compile(r"[0-9]{1,5}")
+UNIX = "unix"
 # Accounts have up to 39 characters; those of managed users end in an underscore and a short code.
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,38}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Proxy = Network | Literal["unix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +202,22 @@ def _parse_url(value: Any, *, query: bool = False) -> SplitResult:
     if url.fragment or (url.query and not query):
         raise ValueError("must not have a query or a fragment")
     return url
+
+
+def parse_proxy(value: Any) -> Proxy:
+    """An address or a network that a proxy connects from; ``unix`` for whoever connects to a unix socket."""
+    if value == UNIX:
+        return "unix"
+    hint = 'write an address such as "10.0.0.7", a network such as "10.0.0.0/8", or "unix"'
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not an address; {hint}")  # noqa: TRY004
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{shown(value)} is not an address; {hint}") from error
+    if "/" in value and ipaddress.ip_interface(value).ip != network.network_address:
+        raise ValueError(f"{shown(value)} is not the beginning of a network; write {network}")
+    return network
 
 
 def parse_path(value: Any) -> str:

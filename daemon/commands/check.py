@@ -48,7 +48,9 @@ def check_config(config: Config) -> list[Finding]:
         findings.append(Finding("github", _app_named(config)))
     if not config.webhook.secrets():
         findings.append(Finding("webhook.secret", "not set: development mode, nothing is verified", warning=True))
-    findings += [Finding("configuration", sentence, warning=True) for sentence in config.unsupported()]
+    findings += [
+        Finding("configuration", sentence, warning=True) for sentence in (*config.unsupported(), *config.advice)
+    ]
     return findings + _budget(config)
 
 
@@ -82,6 +84,8 @@ def check_online(config: Config) -> list[Finding]:
     clock = Clock()
     client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))
     findings = _installations(client, config) if client.app is not None else [_rate_limit(client)]
+    if findings[0].ok and config.webhook.github_hook_addresses:
+        findings.append(_hook_addresses(client))
     if findings[0].ok:
         findings += [_repository(client, rule) for rule in config.repositories if not rule.is_pattern]
     return findings
@@ -123,6 +127,14 @@ def _rate_limit(
         return Finding(subject, f"{good}; it names no rate limit")
     left = ", ".join(f"{name}: {limit['remaining']} of {limit['limit']} left" for name, limit in sorted(limits.items()))
     return Finding(subject, f"{good}; {left}")
+
+
+def _hook_addresses(client: GitHubClient) -> Finding:
+    subject = "webhook.github_hook_addresses"
+    try:
+        return Finding(subject, f"GitHub delivers from {len(client.hook_addresses())} networks")
+    except GitHubError as error:
+        return Finding(subject, f"every delivery would be refused: {error}", ok=False)
 
 
 def _repository(client: GitHubClient, rule: RepositoryRule) -> Finding:

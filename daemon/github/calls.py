@@ -66,5 +66,6 @@ class Call:
     resource: str = CORE
     max_bytes: int = MAX_JSON_BYTES
     download: bool = False
+    public: bool = False  # may be asked without a token too, and is with an App
     divisible: bool = False  # too big may be asked again in parts, so it is not repeated as it is
     inspect: Callable[[Answer], Answer] | None = None  # may turn a 200 into the error that its body tells

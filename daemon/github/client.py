@@ -36,6 +36,7 @@ from daemon.model import (
     RepositoryHeads,
     RepositoryRef,
 )
+from daemon.values import Network
 
 SHA = "application/vnd.github.sha"
 RAW = "application/vnd.github.raw+json"
@@ -223,6 +224,13 @@ class GitHubClient:
         # Files come on the first page only, so the second one tells the relation and spares megabytes of patches.
         path = f"/compare/{_sha(base)}...{_sha(head)}?per_page=1&page=2"
         return shapes.comparison(self._json(_call("compare", ref, path, asked=asked)), base, asked=asked)
+
+    def hook_addresses(self) -> tuple[Network, ...]:
+        """The networks that GitHub delivers webhooks from; BadAnswer when this server names none."""
+        asked = "the addresses of webhooks"
+        return shapes.networks(
+            self._json(Call(endpoint="meta", asked=asked, asker=None, path="/meta", public=True)), asked=asked
+        )
 
     def rate_limit(self, installation: int | None = None) -> dict[str, dict[str, int]]:
         """The budgets by resource: ``limit``, ``remaining`` and ``reset`` (epoch seconds). Costs nothing."""

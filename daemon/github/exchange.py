@@ -21,7 +21,7 @@ from daemon.github import protocol, redirects
 from daemon.github.apps import App, Asker
 from daemon.github.auth import Credential, TokenAuth, checked_token
 from daemon.github.calls import Call, ClientSettings, RequestSeen, Tally
-from daemon.github.governor import DOWNLOADS, Governor
+from daemon.github.governor import DOWNLOADS, PUBLIC, Governor
 from daemon.github.protocol import REDIRECTS, Answer, Overloaded
 from daemon.github.transport import Allowance, Request, Transport, chunks, read_answer
 
@@ -161,7 +161,7 @@ class Exchange:
         waits = iter(FRESH_TOKEN_WAITS)
         replaced = False
         while True:
-            credential = self._credential(call.asker)
+            credential = self._credential_of(call)
             try:
                 return ask(credential)
             except _TokenRefused as error:
@@ -178,6 +178,11 @@ class Exchange:
 
     def _credential(self, asker: Asker) -> Credential:
         return self.app.credential(asker) if self.app is not None else Credential(_token(self.settings))
+
+    def _credential_of(self, call: Call) -> Credential:
+        if call.public and (self.app is not None or self.settings.token() is None):
+            return Credential(None, PUBLIC)
+        return self._credential(call.asker)
 
     def _reject(self, call: Call, credential: Credential) -> None:
         """Have nothing asked with what GitHub refuses for a while."""

@@ -21,6 +21,7 @@ from daemon.github.auth import fingerprint
 
 CORE = "core"
 GRAPHQL = "graphql"
+PUBLIC = "public"  # the account of what is asked without a token, beside an App
 DOWNLOADS = "downloads"  # codeload has limits of its own, which say nothing about the API's
 
 REJECTED_SECONDS = 60.0
@@ -130,7 +131,9 @@ class Governor:
         """
         with self._lock:
             now = self._clock.monotonic()
-            memories = sorted(self._memories.values(), key=lambda memory: self._left(memory, now))
+            memories = sorted(
+                self._memories.values(), key=lambda memory: (memory.account == PUBLIC, self._left(memory, now))
+            )
             shown = {memory.account: self._summary(memory, now) for memory in memories}
             first: dict[str, Any] = next(iter(shown.values()), {"paused_until": None, "resources": {}})
             return first if "" in shown or not shown else {**first, "accounts": shown}

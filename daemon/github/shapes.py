@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import ipaddress
 import json
 import re
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from daemon.errors import BadAnswer
 from daemon.github.protocol import is_sha
 from daemon.model import Commit, Comparison, RemoteEntry, RemoteRepository, RemoteTree
+from daemon.values import Network
 
 HEADS = "refs/heads/"
 
@@ -49,6 +51,17 @@ def count_of(value: object, what: str, *, asked: str) -> int:
     """``value`` as an integer of 0 up to what 64 bits hold; true and 1e400 are none."""
     valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
     return value if valid and isinstance(value, int) else _bad(asked, f"no {what}")
+
+
+def networks(value: object, *, asked: str) -> tuple[Network, ...]:
+    """The networks in ``hooks`` of what ``GET /meta`` answers; all of them or BadAnswer."""
+    hooks = object_of(value, asked=asked).get("hooks")
+    try:
+        found = tuple(ipaddress.ip_network(one) for one in list_of(hooks, asked=asked) if isinstance(one, str))
+    except ValueError:
+        found = ()
+    # An empty list would shut GitHub out, and Enterprise Server has none.
+    return found or _bad(asked, "no networks (GitHub Enterprise Server has none to tell)")
 
 
 def split_name(full_name: object, *, asked: str) -> tuple[str, str]:

@@ -237,6 +237,10 @@ class Handler(web.RequestHandler):
     def compute_etag(self) -> str | None:
         return None  # Tornado would hash every answer on the loop
 
+    def over_unix(self) -> bool:
+        """Whether the request came through a unix socket, whose peer has no address."""
+        return getattr(self._http().context, "address_family", None) == socket.AF_UNIX
+
     def _http(self) -> HTTP1Connection:
         connection = self.request.connection
         assert isinstance(connection, HTTP1Connection)

@@ -19,6 +19,7 @@ from daemon.model import Delivery, DeliveryStatus
 from daemon.triggers import intake
 from daemon.triggers.intake import Arrival, Decision, TrackingView
 from daemon.web.app import Answer, ExactPath, Handler, NotFound, encode
+from daemon.web.senders import Senders
 
 log = get_logger()
 
@@ -44,6 +45,7 @@ class PublicDeps:
     now: Callable[[], datetime]
     metrics: Metrics
     executor: Executor
+    senders: Callable[[], Senders] = Senders
 
 
 class InFlight:
@@ -87,12 +89,23 @@ class WebhookHandler(Handler):
         return self._deps.max_body_bytes()
 
     def check(self) -> None:
+        self._check_sender()
         headers = self.request.headers
         kind = intake.media_type(headers.get("Content-Type", ""))
         if kind not in ("application/json", "application/x-www-form-urlencoded"):
             raise Refusal(415, "Send application/json or application/x-www-form-urlencoded")
         if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise Refusal(415, "Send the body without a content encoding")
+
+    def _check_sender(self) -> None:
+        senders = self._deps.senders()
+        peer = None if self.over_unix() else self.request.remote_ip
+        client = senders.client(peer, self.request.headers.get_list("X-Forwarded-For"))
+        try:
+            senders.check(client)
+        except Refusal:
+            self._facts = {"client": str(client) if client is not None else None}
+            raise
 
     def take(self, chunk: bytes) -> None:
         super().take(chunk)

@@ -22,16 +22,20 @@ THREADS = 2
 
 
 @contextmanager
-def serve(make: Callable[[ThreadPoolExecutor], web.Application], **limits: Any) -> Iterator[int]:
-    """Serve what ``make`` builds on a port of its own until the block ends; the port."""
+def serve(
+    make: Callable[[ThreadPoolExecutor], web.Application],
+    address: Address = Address("tcp", host="127.0.0.1", port=0),  # noqa: B008 - frozen
+    **limits: Any,
+) -> Iterator[int]:
+    """Serve what ``make`` builds until the block ends, on a port of its own unless told otherwise; the port, or 0."""
     started = threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     ports: list[int] = []
 
     async def main(executor: ThreadPoolExecutor) -> None:
-        listener = listen(make(executor), Address("tcp", host="127.0.0.1", port=0), **limits)
-        ports.append(int(listener.url.rpartition(":")[2]))
+        listener = listen(make(executor), address, **limits)
+        ports.append(0 if address.kind == "unix" else int(listener.url.rpartition(":")[2]))
         started.set()
         await stop.wait()
         await listener.stop(1.0)
