@@ -123,6 +123,9 @@ class FakeGitHub:
     def background(self) -> Any:
         return nullcontext()
 
+    def account_of(self, ref: Any) -> str:
+        return ""
+
     def repository(self, ref: Any) -> RemoteRepository:
         self._ask()
         return RemoteRepository(77, ref.owner, ref.name, "main")
