@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 from daemon import __version__, logs, overview, systemd
 from daemon.actions.runner import ActionRunner
@@ -53,6 +54,7 @@ ENTITY_SECONDS = 10.0
 ADDRESSES_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 POLLER_STUCK_SECONDS = 900.0
+CLOCKS_APART = timedelta(days=1)
 
 
 class Service:
@@ -332,6 +334,9 @@ class Service:
 
     def _sweep(self) -> None:
         now = self._clock.now()
+        if not self._agrees_with_github(now):
+            log.warning("store.not_swept", reason="this machine's clock and GitHub's are days apart; correct it")
+            return
         try:
             retention = self.config.storage.delivery_retention_seconds
             rows = self._core.history.sweep(now=now, delivery_retention_seconds=retention)
@@ -346,6 +351,13 @@ class Service:
             log.warning("store.sweep_failed", error=str(error))
             return
         log.debug("store.swept", rows=rows)
+
+    def _agrees_with_github(self, now: datetime) -> bool:
+        """Whether ages can be told by the wall clock: by one that is wrong everything would be old, and swept."""
+        there = self._core.client.time_at_github()
+        if there is None:  # not asked yet, or never will be
+            return not self.config.github.configured
+        return abs(now - there) < CLOCKS_APART
 
     def _renew_entities(self) -> None:
         """Whose collections have changed: make the entities anew from the store. What is left over is for next time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -84,6 +85,10 @@ class GitHubClient:
     def tally(self) -> AbstractContextManager[Tally]:
         """Count the HTTP requests that this thread makes inside."""
         return self._exchange.tally()
+
+    def time_at_github(self) -> datetime | None:
+        """What GitHub's clock says now, as its last answer told; None before the first."""
+        return self._exchange.github_clock.now()
 
     def background(self) -> AbstractContextManager[None]:
         """Mark what this thread asks inside as polling: it leaves a fifth of the budget to deliveries."""

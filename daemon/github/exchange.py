@@ -15,9 +15,9 @@ import requests
 import tenacity
 
 import daemon
-from daemon.clock import Clock
+from daemon.clock import Clock, OtherClock
 from daemon.errors import BadAnswer, ConfigError, RateLimited, RepositoryReplaced, Unauthorized, Unreachable
-from daemon.github import protocol, redirects
+from daemon.github import limits, protocol, redirects
 from daemon.github.apps import App, Asker
 from daemon.github.auth import Credential, TokenAuth, checked_token
 from daemon.github.calls import Call, ClientSettings, RequestSeen, Tally
@@ -72,6 +72,7 @@ class Exchange:
         self._transport = Transport()
         self._here = _Circumstances()
         self.settings = settings
+        self.github_clock = OtherClock(clock)
         self.app: App | None = None
         self.adopt(settings)
 
@@ -263,6 +264,8 @@ class Exchange:
         return answer
 
     def _observe(self, opened: _Opened, answer: Answer) -> None:
+        if (at := limits.date_of(answer.headers)) is not None:
+            self.github_clock.hear(at)
         refused = answer.status == HTTPStatus.UNAUTHORIZED
         if refused and opened.credential.renewable:
             return  # what becomes of the token is decided in `_as`

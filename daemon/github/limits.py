@@ -128,7 +128,12 @@ def _reset_seconds(headers: Mapping[str, str], *, now: datetime) -> float | None
 
 def server_now(headers: Mapping[str, str], *, now: datetime) -> datetime:
     """The instant of an answer by GitHub's own clock; ``now`` when it does not say."""
-    return _http_date(headers.get("date")) or now
+    return date_of(headers) or now
+
+
+def date_of(headers: Mapping[str, str]) -> datetime | None:
+    """When GitHub says that it answered."""
+    return _http_date(headers.get("date"))
 
 
 def _http_date(text: str | None) -> datetime | None:
