@@ -16,9 +16,9 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from daemon.appkey import PrivateKey
-from daemon.clock import Clock
+from daemon.clock import Clock, OtherClock
 from daemon.errors import BadAnswer, Forbidden, ObjectNotFound, Outage, Unauthorized
-from daemon.github import limits, shapes
+from daemon.github import shapes
 from daemon.github.auth import Credential, checked_token
 from daemon.github.protocol import Answer, parse_json
 from daemon.model import RepositoryRef
@@ -75,10 +75,11 @@ class _Issued:
 class App:
     """Gives each request its credential. Thread-safe; ``settings`` may be replaced by others of the same App."""
 
-    def __init__(self, settings: AppSettings, ask: Asking, clock: Clock) -> None:
+    def __init__(self, settings: AppSettings, ask: Asking, clock: Clock, github_clock: OtherClock) -> None:
         self.settings = settings
         self._ask = ask
         self._clock = clock
+        self._github_clock = github_clock
         self._guard = threading.Lock()
         self._locks: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
         self._found: dict[str, int] = {}  # installation by owner, and by repository, in lower case
@@ -151,11 +152,15 @@ class App:
 
     def _own(self) -> Credential:
         try:
-            token = self.settings.key.sign(self.settings.app_id, now=self._clock.now())
+            token = self.settings.key.sign(self.settings.app_id, now=self._now())
         except ValueError as error:
             raise Unauthorized(f"the key of {self._called}: {self.settings.key.path} {error}") from error
         self._hide(token)
         return Credential(token, self._called, remedy=APP_REMEDY)
+
+    def _now(self) -> datetime:
+        """GitHub's time: by a wall clock that is wrong or has jumped every signature would be void."""
+        return self._github_clock.now() or self._clock.now()
 
     def _hide(self, secret: str) -> None:
         with self._guard:
@@ -241,7 +246,7 @@ class App:
         facts = shapes.object_of(parse_json(answer, asked=asked), asked=asked)
         token = shapes.text_of(facts.get("token"), "token", asked=asked)
         self._hide(token)
-        seconds = _lifetime(facts.get("expires_at"), answer, now=self._clock.now(), asked=asked)
+        seconds = _lifetime(facts.get("expires_at"), now=self._now(), asked=asked)
         account = f"installation {installation}"
         credential = Credential(checked_token(token), account, renewable=True, remedy=INSTALLATION_REMEDY)
         created = self._clock.monotonic()
@@ -281,12 +286,11 @@ def _installation(value: object, *, asked: str) -> Installation:
     )
 
 
-def _lifetime(expires_at: object, answer: Answer, *, now: datetime, asked: str) -> float:
-    """Seconds until a token ends, by GitHub's clock and not by this machine's."""
+def _lifetime(expires_at: object, *, now: datetime, asked: str) -> float:
+    """Seconds until a token ends."""
     try:
         end = datetime.fromisoformat(str(expires_at))
     except ValueError:
         raise BadAnswer(f"{asked}: GitHub's answer does not say when it ends; it is asked again later") from None
     end = end.replace(tzinfo=UTC) if end.tzinfo is None else end
-    left = (end - limits.server_now(answer.headers, now=now)).total_seconds()
-    return max(1.0, min(left, LIFETIME_SECONDS))
+    return max(1.0, min((end - now).total_seconds(), LIFETIME_SECONDS))

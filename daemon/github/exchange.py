@@ -84,7 +84,7 @@ class Exchange:
         if app is None:
             self.app = None
         elif before is None or before.settings.app_id != app.app_id or elsewhere:
-            self.app = App(app, self._ask_as_app, self._clock)
+            self.app = App(app, self._ask_as_app, self._clock, self.github_clock)
         else:
             before.settings = app
             before.forget_refusals()

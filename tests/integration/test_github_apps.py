@@ -288,6 +288,30 @@ def test_the_end_of_a_token_is_reckoned_by_githubs_clock(
     assert github.apps.issued == 2
 
 
+def test_a_wall_clock_that_jumps_voids_no_signature(
+    github: StandIn, make: Make, clock: MovableClock, octo: Installation
+) -> None:
+    wrong = [timedelta()]
+    client = make(clock=replace(clock.clock, now=lambda: clock.at + wrong[-1]))
+    client.head(DATA, "main")
+    for jumped in (timedelta(days=-1), timedelta(days=3650), timedelta()):
+        wrong.append(jumped)
+        clock.advance(3400.0)
+        client.head(DATA, "main")
+    assert github.apps.issued == 4
+    assert github.requests.count(status=401) == 0
+
+
+def test_a_wall_clock_that_is_wrong_from_the_start_is_corrected_by_githubs_within_seconds(
+    github: StandIn, make: Make, clock: MovableClock, octo: Installation
+) -> None:
+    client = make(clock=replace(clock.clock, now=lambda: clock.at + timedelta(hours=1)))
+    with pytest.raises(errors.Unauthorized, match="this machine's clock"):
+        client.head(DATA, "main")
+    clock.advance(6.0)
+    client.head(DATA, "main")
+
+
 def test_a_token_goes_on_being_used_while_its_early_renewal_fails(
     client: GitHubClient, github: StandIn, clock: MovableClock, octo: Installation
 ) -> None:
