@@ -30,7 +30,7 @@ from daemon.store.database import Database
 from daemon.store.feed import Feed
 
 MARKER = "/headwater-begins-here"
-DELIVERIES = 6
+DELIVERIES = 10
 SWITCHES = ("acknowledge-first", "no-transaction", "no-flip", "synchronous-normal")
 
 
