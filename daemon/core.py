@@ -8,14 +8,16 @@ from dataclasses import asdict
 from daemon.appkey import PrivateKey
 from daemon.clock import Clock
 from daemon.config import Config, GitHubSettings
-from daemon.errors import StoreError
+from daemon.errors import StoreError, StoreUnavailable
 from daemon.github.apps import AppSettings
 from daemon.github.client import GitHubClient
 from daemon.github.exchange import ClientSettings
 from daemon.github.governor import Governor
+from daemon.logs import get_logger
 from daemon.metrics import Metrics
 from daemon.model import Collection, ContentRules, RepositoryRef, TrackedRepository
 from daemon.store.actions import Actions
+from daemon.store.budgets import Budgets
 from daemon.store.database import Database
 from daemon.store.entities import Entities
 from daemon.store.feed import Feed
@@ -29,6 +31,8 @@ from daemon.sync.harvest import Harvest
 from daemon.sync.patterns import rules as content_rules
 from daemon.sync.routine import Routine
 from daemon.triggers.intake import TrackingView
+
+log = get_logger()
 
 
 class Core:
@@ -47,7 +51,10 @@ class Core:
         self.actions = Actions(self.database)
         self.feed = Feed(self.database)
         self.search = Search(self.database)
-        self.governor = Governor(clock=clock)
+        self.budgets = Budgets(self.database)
+        self.governor = Governor(clock=clock, on_pause=self.share_budget)
+        self.governor.hear(self.budgets.load())
+        self._answers_shared = 0
         self.client = GitHubClient(
             client_settings(config), clock=clock, governor=self.governor, on_request=metrics.request_seen
         )
@@ -117,7 +124,19 @@ class Core:
                 done += self._harvest.renew(branch_id, collections, check=check)
         return done
 
+    def share_budget(self) -> None:
+        """Write down what is left of the token's budget, and take in what other daemons have found of it."""
+        answers = self.governor.answers
+        try:
+            if answers != self._answers_shared:
+                self.budgets.save(self.governor.records(), now=self.clock.now())
+                self._answers_shared = answers
+            self.governor.hear(self.budgets.load())
+        except StoreUnavailable as error:  # it is known here all the same, and written down a second later
+            log.debug("budget.not_shared", error=str(error))
+
     def close(self) -> None:
+        self.share_budget()
         self.database.close()
 
 

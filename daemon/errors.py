@@ -14,6 +14,7 @@
     │   ├── Outage              wait; costs no attempt
     │   │   ├── Unreachable     network, time-out, 5xx
     │   │   └── RateLimited     primary or secondary limit, with the instant to come back
+    │   │       └── Paced       no limit yet: polling spreads what is left of the budget
     │   ├── BadAnswer           GitHub answered something that is not what was asked for: try again
     │   ├── Unauthorized        401: the token is wrong or revoked
     │   ├── Forbidden           403 without a limit, 451: permission missing or repository blocked
@@ -106,6 +107,10 @@ class RateLimited(Outage):
     def __init__(self, message: str, *, until: datetime) -> None:
         self.until = until
         super().__init__(message)
+
+
+class Paced(RateLimited):
+    """Nothing was refused: polling waits for its turn, so that what is left of the budget lasts until the reset."""
 
 
 class BadAnswer(GitHubError):

@@ -101,6 +101,12 @@ class Metrics:
         self.rate_limit_remaining = Gauge(
             "headwater_rate_limit_remaining", "Requests left until GitHub's limit.", ["resource"], registry=registry
         )
+        self.polling_needed = Gauge(
+            "headwater_polling_needed_per_hour", "Requests or points that the promise costs.", registry=registry
+        )
+        self.polling_available = Gauge(
+            "headwater_polling_available_per_hour", "Requests or points that polling may use.", registry=registry
+        )
         for state in BranchState:
             self.branches.labels(state=state.value)
         for resource in RESOURCES:

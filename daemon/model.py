@@ -110,18 +110,22 @@ class HeadsQuery:
     repository: RepositoryRef
     branches: tuple[str, ...] = ()
     known: tuple[tuple[str, str], ...] = ()  # (branch, sha we have), for conditional REST requests
+    every: bool = False  # all branches are wanted, since some are tracked by glob
+    fragile: bool = False  # its last look failed: it is asked for apart from those that are well
     identify: bool = False  # by REST, ask also what the repository is now: a head tells no new name or default branch
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryHeads:
     """The heads of one repository as just read. A branch absent from ``heads`` is unknown;
-    a branch whose value is None does not exist. ``error`` replaces all of it.
+    a branch whose value is None does not exist. With ``complete`` the branches are all there are.
+    ``error`` replaces all of it.
     """
 
     repository: RemoteRepository | None
     heads: dict[str, str | None] = field(default_factory=dict)
     error: Exception | None = None
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,6 +478,7 @@ class RepositoryRecord:
     next_poll_at: datetime | None
     polled_at: datetime | None
     branches: tuple[BranchRecord, ...]
+    archived: bool = False
     job_states: tuple[str, ...] = ()  # of the unnamed default branch too, which is no branch yet
 
     @property
@@ -502,6 +507,26 @@ class PollTarget:
     patterns: tuple[str, ...]  # configured branch names or globs; empty: the default branch only
     branches: tuple[BranchFacts, ...]
     known: RemoteRepository | None  # what is stored of its identity; None before it was first seen
+    changed_at: datetime | None = None  # when its stored copy last moved to another commit
+    polled_at: datetime | None = None
+    due_at: datetime | None = None  # None: at once, out of its turn
+    put_off: bool = False  # the look before failed, whoever was to blame
+
+    @property
+    def archived(self) -> bool:
+        return self.known is not None and self.known.archived
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRecord:
+    """What is known of one resource of one token, which ``mark`` tells from others; resource "" is all of them."""
+
+    mark: str
+    resource: str
+    limit: int | None
+    remaining: int | None
+    reset_at: datetime | None
+    paused_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,11 @@ from typing import Any
 
 from daemon import __version__
 from daemon.core import Core
+from daemon.github.governor import CORE, GRAPHQL
 from daemon.metrics import Metrics
-from daemon.model import BranchRecord, BranchState, RepositoryRecord, WebhookHealth
+from daemon.model import BranchRecord, BranchState, RepositoryRecord, RepositoryRef, WebhookHealth
+from daemon.triggers import budget
+from daemon.triggers.budget import Afford, Demand, Means, usual_limit
 from daemon.triggers.schedule import promised_seconds
 from daemon.web.answers import branch_state, is_stale, iso
 
@@ -30,7 +33,7 @@ class Branch:
 def branches(core: Core, repositories: Iterable[RepositoryRecord], *, now: datetime) -> Iterator[Branch]:
     """The tracked branches of these repositories that have a name."""
     for repository in repositories:
-        bound = promised_seconds(repository.webhook, core.config.polling)
+        bound = promised_seconds(repository.webhook, core.config.polling, archived=repository.archived)
         for record in repository.branches:
             age = (now - record.confirmed_at).total_seconds() if record.confirmed_at else None
             state = branch_state(record, now=now, promised_seconds=bound)
@@ -38,7 +41,39 @@ def branches(core: Core, repositories: Iterable[RepositoryRecord], *, now: datet
             yield Branch(repository, record, state, stale, age)
 
 
-def status(core: Core, *, started_at: datetime, now: datetime, webhook_secrets: int) -> dict[str, object]:
+def afford(core: Core, repositories: Iterable[RepositoryRecord], *, by_rest: bool) -> Afford:
+    """Whether polling these repositories keeps the promise within the budget; of several accounts the worst off."""
+    accounts: dict[str, list[RepositoryRecord]] = {}
+    for repository in repositories:
+        accounts.setdefault(core.client.account_of(_ref(repository)), []).append(repository)
+    found = [_afford(core, own, by_rest=by_rest) for own in accounts.values()]
+    return max(found, key=lambda one: one.strain) if found else _afford(core, [], by_rest=by_rest)
+
+
+def _afford(core: Core, repositories: list[RepositoryRecord], *, by_rest: bool) -> Afford:
+    github, polling = core.config.github, core.config.polling
+    counted: Counter[float] = Counter()
+    branched: Counter[float] = Counter()
+    for repository in repositories:
+        bound = promised_seconds(repository.webhook, polling, archived=repository.archived)
+        counted[bound] += 1
+        branched[bound] += max(1, len(repository.branches))
+    anonymous = github.app_id is None and github.token() is None
+    means = Means.ANONYMOUS if anonymous else Means.REST if by_rest else Means.GRAPHQL
+    resource = GRAPHQL if means is Means.GRAPHQL else CORE
+    told = core.client.limit_of(resource, _ref(repositories[0])) if repositories else None
+    limit = usual_limit(github.api_url, means) if told is None or means is Means.REST else told
+    demands = [Demand(bound, count, branched[bound]) for bound, count in counted.items()]
+    return budget.afford(demands, means, batch_size=polling.batch_size, limit=limit)
+
+
+def _ref(repository: RepositoryRecord) -> RepositoryRef:
+    return RepositoryRef(repository.owner, repository.name, repository.github_id)
+
+
+def status(
+    core: Core, *, started_at: datetime, now: datetime, webhook_secrets: int, by_rest: bool
+) -> dict[str, object]:
     """What `GET /api/v1/status` answers."""
     repositories = list(core.repositories.every())
     every = list(branches(core, repositories, now=now))
@@ -61,6 +96,7 @@ def status(core: Core, *, started_at: datetime, now: datetime, webhook_secrets: 
             "enabled": polling.enabled,
             "interval_seconds": polling.interval_seconds,
             "reconcile_interval_seconds": polling.reconcile_interval_seconds,
+            **afford(core, repositories, by_rest=by_rest).as_json(),
         },
         "actions": core.actions.counts(),
         "stalest": _stalest(every),
@@ -69,28 +105,32 @@ def status(core: Core, *, started_at: datetime, now: datetime, webhook_secrets: 
     }
 
 
-def measure(core: Core, metrics: Metrics, *, now: datetime) -> None:
+def measure(core: Core, metrics: Metrics, *, now: datetime, by_rest: bool) -> None:
     """Set the gauges that are read from the store when somebody asks."""
     counts = core.jobs.counts(now)
     metrics.queue_pending.set(counts.pending)
     metrics.queue_running.set(counts.running)
     metrics.queue_failed.set(counts.failed)
     metrics.queue_oldest_seconds.set(counts.oldest_seconds)
-    every = list(branches(core, core.repositories.every(), now=now))
+    repositories = list(core.repositories.every())
+    need = afford(core, repositories, by_rest=by_rest)
+    metrics.polling_needed.set(need.needed_per_hour)
+    metrics.polling_available.set(float("inf") if need.available_per_hour is None else need.available_per_hour)
+    every = list(branches(core, repositories, now=now))
     states = Counter(branch.state for branch in every)
     for state in BranchState:
         metrics.branches.labels(state=state.value).set(states[state])
     metrics.stalest_seconds.set(max((branch.unconfirmed_seconds or 0.0 for branch in every), default=0.0))
-    for resource, budget in core.governor.snapshot()["resources"].items():
-        if budget["remaining"] is not None:
-            metrics.rate_limit_remaining.labels(resource=resource).set(budget["remaining"])
+    for resource, left in core.governor.snapshot()["resources"].items():
+        if left["remaining"] is not None:
+            metrics.rate_limit_remaining.labels(resource=resource).set(left["remaining"])
 
 
-def _told(budget: Any) -> Any:
+def _told(numbers: Any) -> Any:
     """The governor's numbers with their instants as the API writes them."""
-    if isinstance(budget, dict):
-        return {name: _told(value) for name, value in budget.items()}
-    return iso(budget) if isinstance(budget, datetime) else budget
+    if isinstance(numbers, dict):
+        return {name: _told(value) for name, value in numbers.items()}
+    return iso(numbers) if isinstance(numbers, datetime) else numbers
 
 
 def _never_synced(repository: RepositoryRecord) -> bool:

@@ -53,6 +53,7 @@ CHECKPOINT_SECONDS = 2.0
 ENTITY_SECONDS = 10.0
 ADDRESSES_SECONDS = 30.0
 WATCH_SECONDS = 1.0
+BUDGET_SECONDS = 1.0
 POLLER_STUCK_SECONDS = 900.0
 CLOCKS_APART = timedelta(days=1)
 
@@ -117,7 +118,7 @@ class Service:
         self._core = core = Core(self.config, clock=self._clock, metrics=self._metrics)
         self._hub = Hub(core.feed, executor=self._reads, loop=asyncio.get_running_loop())
         recovered = core.jobs.recover(now=self._clock.now())
-        core.repositories.everything_due(now=self._clock.now())
+        core.repositories.everything_due()
         if recovered:
             log.info("queue.recovered", jobs=recovered)
         self._workers = Workers(
@@ -159,6 +160,7 @@ class Service:
         self._writer.start()
         self._workers.start()
         self._actions.start()
+        self._warn_of_budget()
         self._start_scheduler()
 
     def _start_scheduler(self) -> None:
@@ -168,6 +170,7 @@ class Service:
         self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
         self._schedule_entities()
         self._schedule_addresses()
+        self._scheduler.every("budget", BUDGET_SECONDS, self._core.share_budget)
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
         self._scheduler.soon("index", self._index)  # what a kill has left
         self._scheduler.start()
@@ -299,6 +302,7 @@ class Service:
         self._workers.resize()
         self._workers.wake()
         self._actions.configure(new.actions)
+        self._warn_of_budget()
         log.info("config.applied", repositories=len(self._core.tracked))
 
     def _warn(self) -> None:
@@ -310,6 +314,14 @@ class Service:
             log.warning("webhook.development_mode", reason="no webhook.secret: signatures are not verified")
         if not self.config.github.configured:
             log.warning("github.not_configured", reason="no github.token and github.anonymous is false: nothing syncs")
+
+    def _warn_of_budget(self) -> None:
+        """Say so when polling needs more than GitHub allows: the copy will be staler than promised."""
+        if not (self.config.polling.enabled and self.config.github.configured):
+            return
+        afford = overview.afford(self._core, list(self._core.repositories.every()), by_rest=self._poller.by_rest)
+        if not afford.can_keep_promise:
+            log.warning("polling.cannot_keep_promise", reason=afford.sentence)
 
     # -- scheduled calls --------------------------------------------------------------------------
 
@@ -455,7 +467,7 @@ class Service:
         self._workers.wake()
 
     def _promise(self, repository: RepositoryRecord) -> float:
-        return promised_seconds(repository.webhook, self.config.polling)
+        return promised_seconds(repository.webhook, self.config.polling, archived=repository.archived)
 
     def _not_ready(self) -> list[str]:
         """Why the daemon is not ready; empty when it can store and its parts live."""
@@ -481,8 +493,9 @@ class Service:
             started_at=self._started_at,
             now=self._clock.now(),
             webhook_secrets=len(self.config.webhook.secrets()),
+            by_rest=self._poller.by_rest,
         )
 
     def _render_metrics(self) -> bytes:
-        overview.measure(self._core, self._metrics, now=self._clock.now())
+        overview.measure(self._core, self._metrics, now=self._clock.now(), by_rest=self._poller.by_rest)
         return self._metrics.render()

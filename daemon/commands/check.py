@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.clock import Clock
@@ -13,9 +13,7 @@ from daemon.github.apps import Installation
 from daemon.github.client import GitHubClient
 from daemon.github.governor import Governor
 from daemon.model import RepositoryRef
-
-SECONDS_PER_HOUR = 3600
-ANONYMOUS_LIMIT = 60
+from daemon.triggers.budget import Demand, Means, afford, usual_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +24,15 @@ class Finding:
     message: str
     ok: bool = True
     warning: bool = False
+    numbers: dict[str, object] = field(default_factory=dict)  # what the message was worked out from
 
     def line(self) -> str:
         mark = "ok     " if self.ok and not self.warning else "warning" if self.ok else "FAILED "
         return f"{mark} {self.subject}: {self.message}"
 
     def as_json(self) -> dict[str, Any]:
-        return {"subject": self.subject, "message": self.message, "ok": self.ok, "warning": self.warning}
+        told = {"subject": self.subject, "message": self.message, "ok": self.ok, "warning": self.warning}
+        return {**told, "numbers": self.numbers} if self.numbers else told
 
 
 def check_config(config: Config) -> list[Finding]:
@@ -62,19 +62,26 @@ def _app_named(config: Config) -> str:
 
 
 def _budget(config: Config) -> list[Finding]:
-    """Without a token every look at a branch costs one of sixty requests an hour: show the arithmetic."""
-    authenticated = config.github.token() is not None or config.github.app_id is not None
-    if authenticated or not config.github.anonymous or not config.polling.enabled:
+    """What polling costs while no webhook is known to arrive, against what GitHub allows: the arithmetic."""
+    if not (config.github.configured and config.polling.enabled and config.repositories):
         return []
-    per_hour = len(config.repositories) * SECONDS_PER_HOUR / config.polling.interval_seconds
-    if per_hour <= ANONYMOUS_LIMIT:
-        return []
-    text = (
-        f"{len(config.repositories)} repositories every {config.polling.interval_seconds:g} s are "
-        f"{per_hour:.0f} requests an hour, but without a token GitHub allows {ANONYMOUS_LIMIT}: "
-        "set a token or a longer polling.interval"
-    )
-    return [Finding("polling.interval", text, warning=True)]
+    by_app = config.github.app_id is not None
+    means = Means.GRAPHQL if by_app or config.github.token() is not None else Means.ANONYMOUS
+    each_owner = by_app and config.github.installation_id is None  # has an installation with a budget of its own
+    groups: dict[str, list[RepositoryRule]] = {}
+    for rule in config.repositories:
+        if not rule.is_pattern:
+            groups.setdefault(rule.owner.lower() if each_owner else "", []).append(rule)
+    return [_afforded(config, means, owner, rules) for owner, rules in sorted(groups.items())]
+
+
+def _afforded(config: Config, means: Means, owner: str, rules: list[RepositoryRule]) -> Finding:
+    branches = sum(max(1, len(rule.branches)) for rule in rules)
+    demand = Demand(config.polling.interval_seconds, len(rules), branches)
+    limit = usual_limit(config.github.api_url, means)
+    found = afford([demand], means, batch_size=config.polling.batch_size, limit=limit)
+    subject = f"polling of {owner}" if owner else "polling"
+    return Finding(subject, found.sentence, warning=not found.can_keep_promise, numbers=found.as_json())
 
 
 def check_online(config: Config) -> list[Finding]:

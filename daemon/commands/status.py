@@ -65,7 +65,7 @@ def _actions(row: dict[str, Any], actions: list[ActionRecord]) -> dict[str, Any]
 
 
 def _rows(repository: RepositoryRecord, config: Config, now: datetime) -> list[dict[str, Any]]:
-    bound = promised_seconds(repository.webhook, config.polling)
+    bound = promised_seconds(repository.webhook, config.polling, archived=repository.archived)
     return [
         {
             "repository": repository.full_name,

@@ -2,7 +2,8 @@
 
 A call goes down through ``client`` (what may be asked), ``exchange`` (token, governor, redirects, retries) and
 ``transport`` (one HTTP exchange with a deadline and a cap); the answer comes up through the pure ``protocol``,
-``limits``, ``redirects``, ``shapes`` and ``queries``. Where a GitHub App asks, ``apps`` finds the token.
+``limits``, ``redirects``, ``shapes`` and ``queries``; ``batching`` finds how many repositories one question may hold.
+Where a GitHub App asks, ``apps`` finds the token.
 """
 
 from daemon.github.client import GitHubClient

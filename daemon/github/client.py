@@ -23,9 +23,10 @@ from daemon.errors import (
 from daemon.github import queries as graphql
 from daemon.github import shapes
 from daemon.github.apps import App, Asker
+from daemon.github.batching import Batches
 from daemon.github.exchange import Call, ClientSettings, Exchange, RequestSeen, Tally
 from daemon.github.governor import GRAPHQL, Governor
-from daemon.github.protocol import Answer, Overloaded, Subject, is_sha, parse_json
+from daemon.github.protocol import Answer, Subject, is_sha, parse_json
 from daemon.model import (
     EMPTY_BLOB_SHA,
     EMPTY_TREE_SHA,
@@ -42,7 +43,6 @@ from daemon.values import Network
 SHA = "application/vnd.github.sha"
 RAW = "application/vnd.github.raw+json"
 PAGE = 100
-LEAF_FAILURES = 3  # single repositories failing one after the other are an outage, not heavy repositories
 
 _OWN_ERRORS = (BadAnswer, Forbidden, RepositoryNotFound, RepositoryReplaced)
 
@@ -59,6 +59,7 @@ class GitHubClient:
         on_request: Callable[[RequestSeen], None] | None = None,
     ) -> None:
         self._exchange = Exchange(settings, clock=clock, governor=governor, on_request=on_request or _ignore)
+        self._batches = Batches(self._heads_batch)
         self.governor = governor
 
     def reconfigure(self, settings: ClientSettings) -> None:
@@ -76,7 +77,7 @@ class GitHubClient:
 
     def account_of(self, ref: RepositoryRef) -> str:
         """What repositories have in common that are read with one credential, and so out of one budget."""
-        return self.app.account_of(ref) if self.app is not None else ""
+        return self._exchange.account_of(ref)
 
     def secrets(self) -> list[str]:
         """What no log may show, beyond the configuration's own secrets."""
@@ -127,6 +128,18 @@ class GitHubClient:
         for numbers in accounts.values():
             found.update(zip(numbers, self._heads_of_account([queries[number] for number in numbers]), strict=True))
         return [found[number] for number in range(len(queries))]
+
+    def check_turn(self, resource: str, ref: RepositoryRef) -> None:
+        """Raise Paced where a look would spend the budget of ``core`` or ``graphql`` faster than it lasts."""
+        self.governor.check_turn(resource, self._exchange.mark_of(self.account_of(ref)))
+
+    def has_spare(self, resource: str, ref: RepositoryRef) -> bool:
+        """Whether the budget of ``core`` or ``graphql`` has enough left for looks that no promise needs."""
+        return self.governor.has_spare(resource, self._exchange.mark_of(self.account_of(ref)))
+
+    def limit_of(self, resource: str, ref: RepositoryRef) -> int | None:
+        """What GitHub allows an hour of ``core`` or ``graphql``; None while it has not said."""
+        return self.governor.limit_of(resource, self._exchange.mark_of(self.account_of(ref)))
 
     def heads_by_rest(self, query: HeadsQuery) -> RepositoryHeads:
         """The heads of one repository by conditional requests, which cost nothing while nothing changed.
@@ -288,8 +301,8 @@ class GitHubClient:
                 continue
             if token is None:
                 raise GraphQLUnavailable("GraphQL needs a token; heads are asked for by REST instead")
-            reader = _HeadsReader(self._heads_batch)
-            return [heads for batch in graphql.batches(queries) for heads in reader.read(batch)]
+            found = self._batches.read(queries)
+            return [self._completed(one, heads) for one, heads in zip(queries, found, strict=True)]
         return refusals
 
     def _heads_batch(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
@@ -313,6 +326,17 @@ class GitHubClient:
             raise GraphQLUnavailable(f"GraphQL cannot be used here ({error}); heads are asked for by REST") from error
         return graphql.read_heads(value, queries)
 
+    def _completed(self, query: HeadsQuery, heads: RepositoryHeads) -> RepositoryHeads:
+        """With all branches that were asked for: GraphQL lists a hundred, REST the rest of them."""
+        if not query.every or heads.complete or heads.repository is None:
+            return heads
+        remote = heads.repository
+        try:
+            every = self.branches(RepositoryRef(remote.owner, remote.name, remote.github_id))
+        except _OWN_ERRORS as error:
+            return RepositoryHeads(remote, error=error)
+        return dataclasses.replace(heads, heads={**every}, complete=True)
+
     def _heads_with_repository(
         self, ref: RepositoryRef, names: Sequence[str], known: dict[str, str]
     ) -> RepositoryHeads:
@@ -332,28 +356,6 @@ class GitHubClient:
             return self.head(ref, branch, known=known)
         except BranchNotFound:
             return None
-
-
-class _HeadsReader:
-    """Reads batches, halving those that are too much for GitHub (10 s of its time, then 502 or 504 and a penalty)."""
-
-    def __init__(self, ask: Callable[[Sequence[HeadsQuery]], list[RepositoryHeads]]) -> None:
-        self._ask = ask
-        self._failures = 0
-
-    def read(self, batch: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
-        try:
-            heads = self._ask(batch)
-        except Overloaded as error:
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                return [*self.read(batch[:middle]), *self.read(batch[middle:])]
-            self._failures += 1
-            if self._failures >= LEAF_FAILURES:
-                raise
-            return [RepositoryHeads(None, error=error)]
-        self._failures = 0
-        return heads
 
 
 def _ignore(_: RequestSeen) -> None:

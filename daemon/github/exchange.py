@@ -24,6 +24,7 @@ from daemon.github.calls import Call, ClientSettings, RequestSeen, Tally
 from daemon.github.governor import DOWNLOADS, PUBLIC, Governor
 from daemon.github.protocol import REDIRECTS, Answer, Overloaded
 from daemon.github.transport import Allowance, Request, Transport, chunks, read_answer
+from daemon.model import RepositoryRef
 
 __all__ = ["Call", "ClientSettings", "Exchange", "RequestSeen", "Tally"]
 
@@ -74,6 +75,7 @@ class Exchange:
         self.settings = settings
         self.github_clock = OtherClock(clock)
         self.app: App | None = None
+        self._marks: dict[str, str] = {}  # of each account, as the governor knows it
         self.adopt(settings)
 
     def adopt(self, settings: ClientSettings) -> None:
@@ -99,6 +101,14 @@ class Exchange:
         With an App also Forbidden without an installation, Outage or BadAnswer.
         """
         return self._credential(asker).token
+
+    def account_of(self, ref: RepositoryRef) -> str:
+        """What repositories have in common that are read with one credential."""
+        return self.app.account_of(ref) if self.app is not None else ""
+
+    def mark_of(self, account: str) -> str:
+        """By which mark the governor knows an account; "" before its first request."""
+        return self._marks.get(account, "")
 
     @contextmanager
     def tally(self) -> Iterator[Tally]:
@@ -233,6 +243,8 @@ class Exchange:
 
     def _send(self, call: Call, hop: redirects.Hop, credential: Credential, allowance: Allowance) -> _Opened:
         mark = self._governor.use(credential.token, account=credential.account)
+        if isinstance(call.asker, RepositoryRef):
+            self._marks[self.account_of(call.asker)] = mark
         resource = call.resource if hop.authorized else DOWNLOADS
         self._governor.check(resource, mark, background=self._here.background > 0)
         for tally in self._here.tallies:
@@ -272,7 +284,12 @@ class Exchange:
         opened.credential.proven |= not refused and opened.resource != DOWNLOADS
         message = protocol.message_of(answer) if answer.status >= HTTPStatus.BAD_REQUEST else ""
         limited = self._governor.observe(
-            opened.resource, opened.mark, status=answer.status, headers=answer.headers, message=message
+            opened.resource,
+            opened.mark,
+            status=answer.status,
+            headers=answer.headers,
+            message=message,
+            background=self._here.background > 0,
         )
         if limited is not None:
             raise limited

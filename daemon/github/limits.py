@@ -17,6 +17,9 @@ from http import HTTPStatus
 MAX_WAIT_SECONDS = 3600.0
 SECONDARY_WAIT_SECONDS = 60.0
 RESERVED_SHARE = 0.2  # of the limit, left by polling for work that deliveries cause
+WINDOW_SECONDS = 3600.0  # of the primary limit
+BURST_SHARE = 0.1  # of the limit, that polling may be ahead of an even pace: a round after a start comes at once
+SPARE_SHARE = 0.02
 MAX_DIGITS = 15
 
 _DIGITS = re.compile(r"[0-9]+")
@@ -87,6 +90,20 @@ def exhausted_wait(budget: Budget) -> Wait | None:
     if budget.reset_seconds <= 0:
         return None
     return Wait(_bounded(budget.reset_seconds), everything=False, explicit=True)
+
+
+def pace(budget: Budget) -> float:
+    """Seconds between two requests of polling that make what it may use last until the reset; 0 when unlimited."""
+    room = budget.remaining - budget.limit * RESERVED_SHARE
+    if budget.reset_seconds is None or budget.reset_seconds <= 0:
+        return 0.0
+    return budget.reset_seconds / max(room, 1.0)
+
+
+def has_spare(budget: Budget) -> bool:
+    """Whether less than half was used of what an even pace would have: enough for looks that no promise needs."""
+    passed = 1.0 - min(max(budget.reset_seconds or 0.0, 0.0), WINDOW_SECONDS) / WINDOW_SECONDS
+    return budget.remaining >= budget.limit * (1.0 - passed / 2 - SPARE_SHARE)
 
 
 def within_reserve(budget: Budget) -> bool:

@@ -17,21 +17,26 @@ from daemon.github.protocol import Overloaded, quoted
 from daemon.model import HeadsQuery, RemoteRepository, RepositoryHeads, RepositoryRef
 
 MAX_REPOSITORIES = 100
+LISTED_WEIGHT = 4  # of a list of branches, in refs: each is one connection, and a hundred of them cost one point
 MAX_REFS = 500  # in one request, so that a repository with thousands of tracked branches costs requests, not time-outs
 
 _LIMITED = frozenset({"RATE_LIMITED", "RATE_LIMIT"})
 _HEAVY = frozenset({"RESOURCE_LIMITS_EXCEEDED", "MAX_NODE_LIMIT_EXCEEDED", "LOADING", "TIMEOUT"})
 _FORBIDDEN = frozenset({"FORBIDDEN", "INSUFFICIENT_SCOPES", "UNAUTHORIZED"})
+_LISTED = (
+    f' refs(refPrefix: "{shapes.HEADS}", first: 100) {{ nodes {{ name target {{ oid }} }} pageInfo {{ hasNextPage }} }}'
+)
 _FACTS = "databaseId nameWithOwner isArchived isPrivate defaultBranchRef { name target { oid } }"
 
 
-def batches(queries: Sequence[HeadsQuery]) -> list[Sequence[HeadsQuery]]:
-    """``queries`` in order, cut into groups that one request can answer."""
+def batches(queries: Sequence[HeadsQuery], *, most: int = MAX_REPOSITORIES) -> list[Sequence[HeadsQuery]]:
+    """``queries`` in order, cut into groups of at most ``most`` that one request can answer."""
     cut: list[Sequence[HeadsQuery]] = []
     start, refs = 0, 0
     for index, query in enumerate(queries):
-        weight = 1 + len(query.branches)
-        if index > start and (index - start >= MAX_REPOSITORIES or refs + weight > MAX_REFS):
+        weight = 1 + (LISTED_WEIGHT if query.every else len(query.branches))
+        apart = query.fragile != queries[start].fragile
+        if index > start and (apart or index - start >= most or refs + weight > MAX_REFS):
             cut.append(queries[start:index])
             start, refs = index, 0
         refs += weight
@@ -62,9 +67,13 @@ def read_heads(value: object, queries: Sequence[HeadsQuery]) -> list[RepositoryH
 
 
 def _repository_field(index: int, query: HeadsQuery) -> str:
-    refs = "".join(
-        f" b{number}: ref(qualifiedName: {_string(shapes.HEADS + branch)}) {{ target {{ oid }} }}"
-        for number, branch in enumerate(query.branches)
+    refs = (
+        _LISTED
+        if query.every
+        else "".join(
+            f" b{number}: ref(qualifiedName: {_string(shapes.HEADS + branch)}) {{ target {{ oid }} }}"
+            for number, branch in enumerate(query.branches)
+        )
     )
     owner, name = _string(query.repository.owner), _string(query.repository.name)
     return f"r{index}: repository(owner: {owner}, name: {name}, followRenames: true) {{ {_FACTS}{refs} }}"
@@ -115,7 +124,11 @@ def _one(query: HeadsQuery, alias: str, data: dict[str, Any], errors: list[dict[
             raise _absent(ref, own, answered=alias in data and body is None)
         broken = [path[1] for error in own if len(path := _path_of(error)) > 1]
         repository = _repository(ref, body, broken)
-        return RepositoryHeads(repository, _heads(query, repository, body, broken))
+        heads = _heads(query, repository, body, broken)
+        if not query.every:
+            return RepositoryHeads(repository, heads)
+        listed, complete = _listed(ref, body, broken)
+        return RepositoryHeads(repository, {**listed, **heads}, complete=complete)
     except GitHubError as error:
         return RepositoryHeads(None, error=error)
 
@@ -155,7 +168,7 @@ def _repository(ref: RepositoryRef, body: dict[str, Any], broken: list[object]) 
 
 
 def _branch_name(default: object, *, asked: str) -> str:
-    return shapes.text_of(shapes.object_of(default, asked=asked).get("name"), "default branch name", asked=asked)
+    return shapes.text_of(shapes.object_of(default, asked=asked).get("name"), "name of a branch", asked=asked)
 
 
 def _heads(
@@ -163,13 +176,24 @@ def _heads(
 ) -> dict[str, str | None]:
     asked = query.repository.full_name
     heads: dict[str, str | None] = {}
-    for number, branch in enumerate(query.branches):
+    for number, branch in enumerate(() if query.every else query.branches):
         alias = f"b{number}"
         if alias in body and alias not in broken:
             heads[branch] = None if body[alias] is None else _oid(body[alias], asked=asked)
     if repository.default_branch is not None:
         heads[repository.default_branch] = _oid(body["defaultBranchRef"], asked=asked)
     return heads
+
+
+def _listed(ref: RepositoryRef, body: dict[str, Any], broken: list[object]) -> tuple[dict[str, str | None], bool]:
+    """The first hundred branches with their heads, and whether these are all."""
+    asked = f"{ref.full_name} branches"
+    if "refs" not in body or "refs" in broken:
+        raise BadAnswer(f"{asked}: GitHub's answer leaves them out; they are asked for again later")
+    refs = shapes.object_of(body["refs"], asked=asked)
+    nodes = shapes.list_of(refs.get("nodes"), asked=asked)
+    more = shapes.object_of(refs.get("pageInfo"), asked=asked).get("hasNextPage")
+    return {_branch_name(node, asked=asked): _oid(node, asked=asked) for node in nodes}, more is False
 
 
 def _oid(ref: object, *, asked: str) -> str:

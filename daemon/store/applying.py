@@ -49,6 +49,8 @@ def apply(
     if commits is not None:
         _store_commits(db, branch_id, commits)
     _move_branch(db, claim, change, number, now=now, read_at=read_at)
+    if result.before not in {None, change.head_sha}:
+        db.execute("UPDATE repository SET changed_at = ? WHERE id = ?", (instant_text(now), claim.repository_id))
     entities = EntityNews()
     if change.entities is not None:
         entities = electing.apply(db, branch_id, change.entities, commit_sha=change.head_sha, now=now)

@@ -73,10 +73,16 @@ class Jobs:
             asked = [self._want(branch_id, trigger, now) for branch_id in branch_ids]
         return any(news for _, news in asked)
 
-    def revive(self, branch_id: int, trigger: Trigger, *, now: datetime) -> bool:
-        """Ask again for what was parked as failed; False where nothing was."""
+    def revive(self, branch_ids: Sequence[int], trigger: Trigger, *, now: datetime) -> bool:
+        """Ask again for what of these branches was parked as failed; False where nothing was."""
+        among = ",".join("?" * len(branch_ids))
         with self._db.write():
-            return wishes.load(self._db, branch_id, now).parked and self._want(branch_id, trigger, now)[1]
+            parked = self._db.execute(
+                f"SELECT branch_id FROM job WHERE parked AND branch_id IN ({among})",  # noqa: S608 - question marks
+                branch_ids,
+            ).fetchall()
+            asked = [self._want(branch_id, trigger, now) for (branch_id,) in parked]
+        return any(news for _, news in asked)
 
     def _want(self, branch_id: int, trigger: Trigger, now: datetime) -> tuple[int, bool]:
         """The generation that includes this trigger, and whether it is news. Inside ``write``."""
@@ -167,10 +173,11 @@ class Jobs:
         """
         with self._db.write():
             wish = release(self._db, claim, now)
-            wish.parked = park and not wish.asked_anew()
-            if park and not wish.parked:
+            wish.run_after = optional_text(run_after)
+            if park and wish.asked_anew():
                 wish.attempts = 0
-            wish.run_after = None if wish.parked else optional_text(run_after)
+            elif park:
+                wish.park(now)
             wishes.save(self._db, wish)
             self._note(claim, result.error, claim.sighting)
             self._db.execute(

@@ -49,7 +49,8 @@ class Repository(Table):
     missed_webhooks = IntegerField(default=0)
     last_error = TextField(null=True)
     polled_at = InstantField(null=True)  # start of the last poll that succeeded
-    next_poll_at = InstantField(null=True)
+    next_poll_at = InstantField(null=True)  # NULL: at once, out of its turn
+    changed_at = InstantField(null=True)  # when a branch of it last moved from one commit to another
     poll_failures = IntegerField(default=0)
     suspect_sha = TextField(null=True)  # a head that a poll found and no delivery announced yet
     suspect_branch = TextField(null=True)
@@ -314,3 +315,18 @@ class EntityError(Table):
     class Meta:  # noqa: D106 - peewee's way to say it
         primary_key = CompositeKey("branch_id", "path", "entity_type")
         without_rowid = True
+
+
+class Budget(Table):
+    """What is left of one resource of one token; resource "" is all of them."""
+
+    mark = TextField()  # a digest of the token
+    resource = TextField()
+    quota = IntegerField(null=True)
+    remaining = IntegerField(null=True)
+    reset_at = InstantField(null=True)
+    paused_until = InstantField(null=True)
+    updated_at = InstantField()
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        primary_key = CompositeKey("mark", "resource")

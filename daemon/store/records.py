@@ -12,17 +12,19 @@ from peewee import SQL
 from daemon.model import (
     BranchFacts,
     BranchRecord,
-    HeadsQuery,
-    PollTarget,
-    RemoteRepository,
     RepositoryRecord,
-    RepositoryRef,
     RepositoryState,
     WebhookHealth,
 )
 from daemon.store import models as tables
 from daemon.store.database import Database
+from daemon.store.fields import optional_value
 
+_FACTS = """
+    SELECT id, repository_id, name, head_sha, tree_sha, remote_sha, remote_read_at, snapshot, rules_digest,
+           tree_verified, gone, empty, collections_digest
+    FROM branch
+"""
 _JOB_STATE = SQL(
     "CASE WHEN lease_owner IS NOT NULL THEN 'running' WHEN parked THEN 'failed'"
     " WHEN wanted_generation > done_generation THEN 'pending' ELSE 'idle' END"
@@ -31,7 +33,7 @@ _JOB_STATE = SQL(
 
 def facts(db: Database, branch_id: int) -> BranchFacts:
     """What is stored of a branch. Raises LookupError."""
-    found = _facts(db, tables.Branch.id == branch_id)
+    found = _facts(db, "id = ?", [branch_id])
     if not found:
         raise LookupError(f"there is no branch {branch_id}")
     return found[0]
@@ -39,56 +41,33 @@ def facts(db: Database, branch_id: int) -> BranchFacts:
 
 def tracked_facts(db: Database, repository_ids: Sequence[int]) -> list[BranchFacts]:
     """The tracked branches of some repositories, by name."""
-    table = tables.Branch
-    return _facts(db, table.tracked & table.repository.in_(list(repository_ids))) if repository_ids else []
+    among = ",".join("?" * len(repository_ids))
+    return _facts(db, f"tracked AND repository_id IN ({among})", repository_ids) if repository_ids else []
 
 
-def _facts(db: Database, condition: Any) -> list[BranchFacts]:
-    table = tables.Branch
-    query = table.select().where(condition).order_by(table.repository, table.name).namedtuples()
-    return [_branch_facts(row) for row in db.run(query)]
+def _facts(db: Database, condition: str, params: Sequence[int]) -> list[BranchFacts]:
+    """By plain SQL: a poll reads a hundred at a time, and peewee would take ten times as long."""
+    rows = db.execute(f"{_FACTS} WHERE {condition} ORDER BY repository_id, name", params).fetchall()
+    return [_branch_facts(row) for row in rows]
 
 
-def _branch_facts(row: Any) -> BranchFacts:
+def _branch_facts(row: Sequence[Any]) -> BranchFacts:
+    id_, repository_id, name, head, tree, remote, read_at, snapshot, digest, verified, gone, empty, collections = row
     return BranchFacts(
-        id=row.id,
-        repository_id=row.repository,
-        name=row.name,
-        head_sha=row.head_sha,
-        tree_sha=row.tree_sha,
-        remote_sha=row.remote_sha,
-        remote_read_at=row.remote_read_at,
-        snapshot=row.snapshot,
-        rules_digest=row.rules_digest,
-        tree_verified=row.tree_verified,
-        gone=row.gone,
-        empty=row.empty,
-        collections_digest=row.collections_digest,
+        id=id_,
+        repository_id=repository_id,
+        name=name,
+        head_sha=head,
+        tree_sha=tree,
+        remote_sha=remote,
+        remote_read_at=optional_value(read_at),
+        snapshot=snapshot,
+        rules_digest=digest,
+        tree_verified=None if verified is None else bool(verified),
+        gone=bool(gone),
+        empty=bool(empty),
+        collections_digest=collections,
     )
-
-
-def poll_target(row: Any, branches: Sequence[BranchFacts]) -> PollTarget:
-    """What the poller needs of a repository's row and its tracked branches."""
-    query = HeadsQuery(
-        repository=RepositoryRef(row.owner, row.name, row.github_id),
-        branches=tuple(branch.name for branch in branches if branch.name),
-        known=tuple((branch.name, branch.head_sha) for branch in branches if branch.name and branch.head_sha),
-    )
-    return PollTarget(
-        repository_id=row.id,
-        query=query,
-        health=WebhookHealth(row.webhook),
-        failures=row.poll_failures,
-        patterns=tuple(row.patterns),
-        branches=tuple(branches),
-        known=_remote(row),
-    )
-
-
-def _remote(row: Any) -> RemoteRepository | None:
-    if row.github_id is None:
-        return None
-    return RemoteRepository(row.github_id, row.owner, row.name, row.default_branch, row.archived, row.private)
 
 
 def repositories(db: Database, condition: Any, limit: int) -> list[RepositoryRecord]:
@@ -125,6 +104,7 @@ def _repository(row: Any, branches: Sequence[Any]) -> RepositoryRecord:
         last_error=row.last_error or _error_before_its_name(branches),
         next_poll_at=row.next_poll_at,
         polled_at=row.polled_at,
+        archived=row.archived,
         branches=tuple(_branch(branch) for branch in branches if branch.name),
         job_states=tuple(branch.job_state for branch in branches),
     )

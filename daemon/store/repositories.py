@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,12 +17,10 @@ from daemon.model import (
     TrackedRepository,
     WebhookHealth,
 )
-from daemon.store import branches, records
+from daemon.store import branches, looks, records
 from daemon.store import models as tables
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, json_text, optional_plain
-
-_OUT_OF_REACH = (RepositoryState.UNKNOWN.value, RepositoryState.GONE.value, RepositoryState.BLOCKED.value)
 
 _PAGE = 1000
 
@@ -32,7 +30,7 @@ _CREATE = """
     RETURNING id
 """
 _TRACK = """
-    UPDATE repository SET tracked = TRUE, configured_as = ?, patterns = ?, next_poll_at = ? WHERE id = ?
+    UPDATE repository SET tracked = TRUE, configured_as = ?, patterns = ?, next_poll_at = NULL WHERE id = ?
 """
 _IDENTIFY = """
     UPDATE repository SET github_id = ?, owner = ?, name = ?, full_name = ?, default_branch = ?, archived = ?,
@@ -46,6 +44,7 @@ _MARK = """
     UPDATE branch SET gone = ?, empty = ?, confirmed_at = ?, last_error = coalesce(?, last_error) WHERE id = ?
 """
 _LOOK_BY = "UPDATE repository SET next_poll_at = ? WHERE id = ? AND next_poll_at > ?"
+_POSTPONE = "UPDATE repository SET next_poll_at = ? WHERE id = ?"
 _FORGET_LOOK = "UPDATE repository SET polled_at = NULL WHERE id = ? AND polled_at > ?"
 _SUSPECT = """
     UPDATE repository SET suspect_sha = ?, suspect_branch = ?, suspect_at = ?
@@ -55,7 +54,8 @@ _SUSPECT = """
           AND delivery.status = 'accepted')
 """
 _MISSED = """
-    UPDATE repository SET missed_webhooks = missed_webhooks + 1, webhook = ?, next_poll_at = NULL,
+    UPDATE repository SET missed_webhooks = missed_webhooks + 1, webhook = ?,
+                          next_poll_at = CASE WHEN webhook = 'healthy' THEN ? ELSE next_poll_at END,
                           suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL
     WHERE suspect_at <= ?
 """
@@ -100,7 +100,7 @@ class Repositories:
         if row is None:
             row = self._db.execute(_CREATE, (rule.owner, rule.name, key)).fetchall()[0]
         repository_id = int(row[0])
-        self._db.execute(_TRACK, (key, json_text(list(rule.branches)), instant_text(now), repository_id))
+        self._db.execute(_TRACK, (key, json_text(list(rule.branches)), repository_id))
         if rule.branches:
             branches.track_patterns(self._db, repository_id, rule.branches)
         else:
@@ -143,6 +143,11 @@ class Repositories:
         """The tracked branches, by name."""
         with self._db.read():
             return records.tracked_facts(self._db, [repository_id])
+
+    def branches_of(self, repository_ids: Sequence[int]) -> dict[int, list[BranchFacts]]:
+        """The tracked branches of each of these repositories that has some, by name."""
+        with self._db.read():
+            return looks.branches(self._db, repository_ids)
 
     # -- who it is --------------------------------------------------------------------------------
 
@@ -198,37 +203,40 @@ class Repositories:
 
     # -- when to ask ------------------------------------------------------------------------------
 
-    def due(self, *, now: datetime, limit: int) -> list[PollTarget]:
+    def due(self, *, now: datetime, limit: int, ahead_seconds: float = 0.0) -> list[PollTarget]:
         """The tracked repositories whose look is due, the one unseen for longest first.
 
         One whose last look is ahead of ``now`` is due too: the clock jumped back, its schedule means nothing.
+        Where some are due, those due within ``ahead_seconds`` follow up to the limit.
         """
-        table = tables.Repository
-        due = table.next_poll_at.is_null() | (table.next_poll_at <= now) | (table.polled_at > now)
-        oldest = (table.polled_at.is_null().desc(), table.polled_at, table.id)
-        query = table.select().where(table.tracked & due).order_by(*oldest).limit(limit).namedtuples()
         with self._db.read():
-            rows = list(self._db.run(query))
-            facts = records.tracked_facts(self._db, [row.id for row in rows])
-        return [records.poll_target(row, [fact for fact in facts if fact.repository_id == row.id]) for row in rows]
+            return looks.due(self._db, now=now, limit=limit, ahead_seconds=ahead_seconds)
+
+    def count(self) -> int:
+        """How many repositories are tracked."""
+        with self._db.read():
+            return int(self._db.execute("SELECT count(*) FROM repository WHERE tracked").fetchone()[0])
 
     def look_by(self, repository_id: int, *, at: datetime) -> None:
         """Look no later than ``at``; a look that is due before stays so."""
         with self._db.write():
             self._db.execute(_LOOK_BY, (instant_text(at), repository_id, instant_text(at)))
 
-    def everything_due(self, now: datetime) -> None:
+    def everything_due(self) -> None:
         """Look at all of them as soon as may be: after a start, a reload, an outage of ours."""
         with self._db.write():
-            self._db.run(tables.Repository.update(next_poll_at=now))
+            self._db.run(tables.Repository.update(next_poll_at=None))
 
-    def polled(self, repository_id: int, *, at: datetime, next_poll_at: datetime) -> None:
-        """A look succeeded; ``at`` is when it began."""
-        table = tables.Repository
+    def polled(self, next_poll_at: Mapping[int, datetime], *, at: datetime) -> None:
+        """Looks at these repositories succeeded; ``at`` is when they began."""
         with self._db.write():
-            self._update(repository_id, polled_at=at, next_poll_at=next_poll_at, poll_failures=0, last_error=None)
-            back = table.update(state=RepositoryState.AVAILABLE.value)
-            self._db.run(back.where((table.id == repository_id) & table.state.in_(_OUT_OF_REACH)))
+            looks.polled(self._db, next_poll_at, at=at)
+
+    def postpone(self, repository_ids: Sequence[int], *, until: datetime) -> None:
+        """Look at these later; nothing is wrong with them."""
+        at = instant_text(until)
+        with self._db.write():
+            self._db.executemany(_POSTPONE, [(at, repository_id) for repository_id in repository_ids])
 
     def poll_failed(
         self,
@@ -265,6 +273,11 @@ class Repositories:
             self.saw(branch_id, head=head, at=at)
             self._db.execute(_CONFIRM, (instant_text(at), branch_id, head))
 
+    def confirm_all(self, heads: Iterable[tuple[int, str]], *, at: datetime) -> None:
+        """The same for many branches, each at the head that is stored of it."""
+        with self._db.write():
+            looks.confirm(self._db, heads, at=at)
+
     def saw(self, branch_id: int, *, head: str | None, at: datetime) -> None:
         """GitHub was at ``head`` (None: no such branch) at that instant; nothing is concluded from it."""
         with self._db.write():
@@ -286,13 +299,14 @@ class Repositories:
         with self._db.write():
             self._db.execute(_SUSPECT, (sha, branch, instant_text(at), repository_id, branch, sha))
 
-    def settle_suspects(self, *, before: datetime) -> int:
+    def settle_suspects(self, *, before: datetime, now: datetime) -> int:
         """Count every head found up to that instant, and not announced since, as a missed webhook; how many.
 
-        Such a repository is due at once: its next look was set for as long as webhooks were thought to work.
+        One whose webhooks were thought to work is due at once: its next look was set for as long.
         """
         with self._db.write():
-            return self._db.execute(_MISSED, (WebhookHealth.MISSING.value, instant_text(before))).rowcount
+            params = (WebhookHealth.MISSING.value, instant_text(now), instant_text(before))
+            return self._db.execute(_MISSED, params).rowcount
 
     def set_health(self, repository_id: int, health: WebhookHealth) -> None:
         with self._db.write():

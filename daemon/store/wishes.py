@@ -20,6 +20,7 @@ FIRST, LATER = 0, 1  # priorities
 # A burst of pushes is synced as it begins and once it is over: a single push never waits for another.
 QUIET = timedelta(seconds=0.25)
 LONGEST_BURST = timedelta(seconds=2)
+LONGEST_REST = timedelta(hours=1)
 
 _LOAD = """
     SELECT id, branch_id, wanted_generation, done_generation, claimed_generation, priority, triggers, wanted_at,
@@ -71,6 +72,8 @@ class Wish:
 
     def ask(self, trigger: Trigger, now: datetime) -> bool:
         """Let a trigger in; whether that brings a run about that would not come without it."""
+        if trigger is Trigger.POLL and self._rests(now):
+            return False
         news = trigger in URGENT or self.parked or not self.waits
         if trigger in URGENT or not self.waits:
             self.wanted += 1
@@ -82,6 +85,19 @@ class Wish:
         self._note(trigger, at)
         self.wanted_at = self.wanted_at or at
         return news
+
+    def park(self, now: datetime) -> None:
+        """Leave it until something asks again; a poll, which asks every minute, not before a rest.
+
+        It is half as long as it has been failing, so that what cannot succeed leaves few failed runs behind.
+        """
+        failing = now - instant_value(self.wanted_at) if self.wanted_at else timedelta()
+        self.parked, self.run_after = True, instant_text(now + min(max(failing / 2, timedelta()), LONGEST_REST))
+
+    def _rests(self, now: datetime) -> bool:
+        # A rest that is longer than any can be: the wall clock has jumped back since.
+        latest = instant_text(now + LONGEST_REST)
+        return self.parked and self.run_after is not None and instant_text(now) < self.run_after <= latest
 
     def _after_burst(self, now: datetime) -> str | None:
         """When a burst that is going on will be taken up: after a quiet moment, but not put off without end."""

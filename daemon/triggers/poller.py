@@ -6,9 +6,10 @@ GraphQL cannot be had, each branch costs one conditional request that answers 30
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from daemon.clock import Clock
@@ -16,8 +17,8 @@ from daemon.config import PollingSettings
 from daemon.errors import (
     Forbidden,
     GitHubError,
-    GraphQLUnavailable,
     Outage,
+    Paced,
     RateLimited,
     RepositoryNotFound,
     RepositoryReplaced,
@@ -25,10 +26,11 @@ from daemon.errors import (
     Unauthorized,
 )
 from daemon.github.client import GitHubClient
+from daemon.github.governor import CORE, GRAPHQL
+from daemon.github.queries import MAX_REPOSITORIES
 from daemon.logs import get_logger
 from daemon.model import (
     BranchFacts,
-    HeadsQuery,
     PollTarget,
     RemoteRepository,
     RepositoryHeads,
@@ -38,16 +40,24 @@ from daemon.model import (
 from daemon.store.database import Database
 from daemon.store.jobs import Jobs
 from daemon.store.repositories import Repositories
-from daemon.sync.patterns import branch_matches, is_glob
-from daemon.triggers.schedule import grace_seconds, next_poll_at
+from daemon.triggers.heads import Heads, Seen
+from daemon.triggers.schedule import ahead_seconds, calm_requests, grace_seconds, is_pressing, next_poll_at, retry_at
 
 log = get_logger()
 
-IDENTITY_SECONDS = 3600.0  # how long a new name or default branch may go unseen while only REST can be asked
-REST_ONLY_SECONDS = 300.0  # how long to ask by REST after GraphQL could not be used
 SHORTEST_OUTAGE_WAIT_SECONDS = 1.0
 LONGEST_OUTAGE_WAIT_SECONDS = 60.0
 LONGEST_ROUND_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class _Round:
+    """What the looks of one batch came to, written together at its end."""
+
+    read_at: datetime
+    confirmed: list[tuple[int, str]] = field(default_factory=list)  # branch, head
+    looked: list[tuple[PollTarget, bool]] = field(default_factory=list)  # whether its head has moved
+    found: bool = False
 
 
 class Poller:
@@ -84,30 +94,53 @@ class Poller:
         self._on_missed = on_missed
         self._on_polled = on_polled
         self._on_identity = on_identity
-        self._rest_until = 0.0
+        self._heads = Heads(client, clock=clock)
         self._outages: dict[str, float] = {}  # by account, since when
         self._looked_at: set[int] = set()
-        self._identified_at: dict[int | None, float] = {}
         self._stopping = threading.Event()
+
+    @property
+    def by_rest(self) -> bool:
+        """Whether each branch costs a request of its own at the moment."""
+        return self._heads.by_rest
 
     def stop(self) -> None:
         """End after the batch under way."""
         self._stopping.set()
 
     def forget_graphql_outage(self) -> None:
-        """Try GraphQL again at once (the token or the base changed)."""
-        self._rest_until = 0.0
+        """Ask again at once, by GraphQL if it can be had: the token or the base has changed."""
+        self._heads.forget_graphql_outage()
 
     def tick(self) -> None:
         """Look at everything that is due, a batch at a time, then settle which webhooks were missed."""
-        batch_size = self._settings().batch_size
+        requests = 0
         while not self._stopping.is_set():
-            targets = self._repositories.due(now=self._clock.now(), limit=batch_size)
+            targets = self._due()
+            if not targets or self._may_wait(targets, requests):
+                break
             # What one installation of an App may not ask now keeps no other from being asked.
             asked = [self._round(group) for group in self._accounts(targets)]
             if not any(asked):
                 break
+            requests += 1
         self._settle_suspects()
+
+    def _due(self) -> list[PollTarget]:
+        """Who is due, and with them who will be soon, where that costs no request of its own."""
+        settings = self._settings()
+        ahead = 0.0 if self._heads.by_rest else ahead_seconds(settings)
+        return self._repositories.due(now=self._clock.now(), limit=self._batch_size(), ahead_seconds=ahead)
+
+    def _batch_size(self) -> int:
+        return min(self._settings().batch_size, MAX_REPOSITORIES)
+
+    def _may_wait(self, targets: Sequence[PollTarget], requests: int) -> bool:
+        """Whether this tick has asked enough: looks that met by chance go apart again."""
+        settings, now = self._settings(), self._clock.now()
+        if requests < calm_requests(self._repositories.count(), self._batch_size()):
+            return False
+        return not any(is_pressing(now, target, settings) for target in targets)
 
     # -- one batch --------------------------------------------------------------------------------
 
@@ -122,13 +155,13 @@ class Poller:
         return self._client.account_of(targets[0].query.repository)
 
     def _round(self, targets: Sequence[PollTarget]) -> bool:
-        """Ask about one batch; False when GitHub cannot be asked at all right now."""
+        """Ask about one batch; False when GitHub cannot be asked, or must not be, right now."""
         read_at = self._clock.now()
-        seen: list[tuple[PollTarget, RepositoryHeads]] = []
+        seen: list[Seen] = []
         outage: GitHubError | None = None
         try:
             with self._client.background():
-                for target, answer in self._answers(targets):
+                for target, answer in self._heads.read(targets):
                     seen.append((target, answer))
         except (Outage, Unauthorized) as error:
             outage = error
@@ -137,44 +170,12 @@ class Poller:
         if seen:
             self._outages.pop(self._account(targets), None)
             self._record(seen, read_at)
-        if outage is not None:
+        if isinstance(outage, Paced):
+            log.debug("poll.paced", repositories=len(targets) - len(seen), until=outage.until.isoformat())
+            self._repositories.postpone([target.repository_id for target in targets[len(seen) :]], until=outage.until)
+        elif outage is not None:
             self._put_off(targets[len(seen) :], outage)
         return outage is None
-
-    def _answers(self, targets: Sequence[PollTarget]) -> Iterator[tuple[PollTarget, RepositoryHeads]]:
-        """Each target with its answer, as they come: a limit may allow some of a batch and not the rest."""
-        for target, answer in zip(targets, self._heads([target.query for target in targets]), strict=True):
-            # Where branches are tracked by glob, one more request lists all branches of the repository.
-            globbed = any(map(is_glob, target.patterns))
-            yield target, self._with_all_branches(target, answer) if globbed else answer
-
-    def _heads(self, queries: Sequence[HeadsQuery]) -> Iterable[RepositoryHeads]:
-        if self._clock.monotonic() >= self._rest_until:
-            try:
-                return self._client.heads(queries)
-            except GraphQLUnavailable as error:
-                log.info("poll.by_rest", reason=str(error), seconds=REST_ONLY_SECONDS)
-                self._rest_until = self._clock.monotonic() + REST_ONLY_SECONDS
-        return map(self._client.heads_by_rest, map(self._rest_query, queries))
-
-    def _rest_query(self, query: HeadsQuery) -> HeadsQuery:
-        """By REST a head costs nothing and says nothing of the repository: now and then that is asked as well."""
-        at = self._identified_at.get(query.repository.github_id)
-        fresh = at is not None and self._clock.monotonic() - at < IDENTITY_SECONDS
-        return query if fresh else replace(query, identify=True)
-
-    def _with_all_branches(self, target: PollTarget, answer: RepositoryHeads) -> RepositoryHeads:
-        if answer.error is not None:
-            return answer
-        try:
-            every = self._client.branches(target.query.repository)
-        except (RateLimited, Unauthorized):
-            raise
-        except GitHubError as error:
-            return RepositoryHeads(answer.repository, error=error)
-        matching = {name: sha for name, sha in every.items() if branch_matches(name, target.patterns)}
-        absent = {branch.name: every.get(branch.name) for branch in target.branches}
-        return RepositoryHeads(answer.repository, heads={**absent, **matching})
 
     def _put_off(self, targets: Sequence[PollTarget], error: GitHubError) -> None:
         """GitHub cannot be asked: nobody's fault, so nobody backs off longer than the outage."""
@@ -192,25 +193,48 @@ class Poller:
 
     # -- what was seen ----------------------------------------------------------------------------
 
-    def _record(self, seen: Sequence[tuple[PollTarget, RepositoryHeads]], read_at: datetime) -> None:
+    def _record(self, seen: Sequence[Seen], read_at: datetime) -> None:
         found = learnt = False
         with self._database.write():
+            round_ = _Round(read_at)
+            facts = self._repositories.branches_of([target.repository_id for target, _ in seen])
             for target, answer in seen:
                 if answer.error is not None or (answer.repository or target.known) is None:
                     self._failed(target, answer.error)
                     continue
                 try:
-                    learnt = self._identify(target, answer.repository, read_at) or learnt
+                    new = self._identify(target, answer.repository, read_at)
                 except RepositoryReplaced as error:
                     self._failed(target, error)
                     continue
-                moved = self._observe(target, answer, read_at)
-                self._on_polled("changed" if moved else "unchanged")
-                found = moved or found
+                anew = self._ensure_branches(target, answer) or new
+                own = self._repositories.branches(target.repository_id) if anew else facts.get(target.repository_id, [])
+                current = replace(target, known=answer.repository or target.known)
+                self._observe(current, answer, own, round_)
+                learnt = learnt or new
+            found = self._conclude(round_)
         if learnt:
             self._on_identity()
         if found:
             self._on_found()
+
+    def _conclude(self, round_: _Round) -> bool:
+        """Write what most looks of a round end with, all at once. True when something came into the queue."""
+        settings, now = self._settings(), self._clock.now()
+        resource = CORE if self._heads.by_rest else GRAPHQL
+        spare = bool(round_.looked) and self._client.has_spare(resource, round_.looked[0][0].query.repository)
+        requests = self._repositories.count()
+        if not self._heads.by_rest:
+            requests = math.ceil(requests / self._batch_size())
+        again = {
+            target.repository_id: next_poll_at(now, target, settings, requests=requests, changed=moved, spare=spare)
+            for target, moved in round_.looked
+        }
+        self._repositories.confirm_all(round_.confirmed, at=round_.read_at)
+        self._repositories.polled(again, at=round_.read_at)
+        # GitHub answers again: what failed for as long as it did not would stay parked until the next push.
+        revived = self._jobs.revive([branch_id for branch_id, _ in round_.confirmed], Trigger.POLL, now=now)
+        return round_.found or revived
 
     def _failed(self, target: PollTarget, error: Exception | None) -> None:
         gone = isinstance(error, RepositoryNotFound | RepositoryReplaced)
@@ -219,49 +243,62 @@ class Poller:
         name = target.query.repository.full_name
         message = str(error) if error is not None else f"GitHub did not answer about {name}"
         now = self._clock.now()
-        again = next_poll_at(now, target.health, self._settings(), failures=target.failures + 1)
+        # What ends in a 5xx does so no longer than GitHub's trouble lasts: it is not put off without end.
+        failures = min(target.failures + 1, 2) if isinstance(error, Outage) else target.failures + 1
+        again = retry_at(now, target, self._settings(), failures=failures)
         log.warning("poll.repository_failed", repository=name, error=message)
         self._repositories.poll_failed(target.repository_id, at=now, error=message, state=state, next_poll_at=again)
 
     def _identify(self, target: PollTarget, remote: RemoteRepository | None, read_at: datetime) -> bool:
         if remote is None:
             return False  # asked by REST, where the identity is only read now and then
-        self._identified_at[remote.github_id] = self._clock.monotonic()
+        self._heads.identified(remote)
         if remote == target.known:
             return False
         self._repositories.identify(target.repository_id, remote, now=read_at)
         return True
 
-    def _observe(self, target: PollTarget, answer: RepositoryHeads, read_at: datetime) -> bool:
+    def _ensure_branches(self, target: PollTarget, answer: RepositoryHeads) -> bool:
+        """Track what matches a glob from the look that finds it; whether any is new."""
+        known = {branch.name for branch in target.branches}
+        new = [name for name, sha in answer.heads.items() if answer.complete and sha and name not in known]
+        for name in new:
+            self._repositories.ensure_branch(target.repository_id, name)
+        return bool(new)
+
+    def _observe(
+        self, target: PollTarget, answer: RepositoryHeads, branches: Sequence[BranchFacts], round_: _Round
+    ) -> None:
         first = target.repository_id not in self._looked_at
         self._looked_at.add(target.repository_id)
-        for name in answer.heads:
-            if any(map(is_glob, target.patterns)) and branch_matches(name, target.patterns):
-                self._repositories.ensure_branch(target.repository_id, name)
-        found = False
-        for branch in self._repositories.branches(target.repository_id):
+        moved = changed = False
+        for branch in branches:
             if branch.name in answer.heads:
-                found = self._compare(target, branch, answer.heads[branch.name], read_at, first=first) or found
+                head = answer.heads[branch.name]
+                wanted = self._compare(target, branch, head, round_, first=first)
+                moved = moved or wanted
+                changed = changed or (None not in {head, branch.head_sha} and head != branch.head_sha)
             elif not branch.name:
                 self._repositories.mark_branch(
-                    branch.id, empty=True, at=read_at, error=f"{target.query.repository.full_name} has no commit yet"
+                    branch.id,
+                    empty=True,
+                    at=round_.read_at,
+                    error=f"{target.query.repository.full_name} has no commit yet",
                 )
-        now = self._clock.now()
-        self._repositories.polled(
-            target.repository_id, at=read_at, next_poll_at=next_poll_at(now, target.health, self._settings())
-        )
-        return found
+        self._on_polled("changed" if moved else "unchanged")
+        round_.found = round_.found or moved
+        round_.looked.append((target, changed))
 
     def _compare(
-        self, target: PollTarget, branch: BranchFacts, head: str | None, read_at: datetime, *, first: bool
+        self, target: PollTarget, branch: BranchFacts, head: str | None, round_: _Round, *, first: bool
     ) -> bool:
         """Confirm a head that has not moved; else put the branch into the queue. True when it did."""
+        read_at = round_.read_at
         if _read_since(branch, read_at):
             return False  # a sync has read the head after we did: what we saw is older news
         if head == branch.head_sha and head is not None and branch.rules_digest == self._rules_digest(target):
-            self._repositories.confirm(branch.id, head=head, at=read_at)
-            # GitHub answers again: what failed for as long as it did not would stay parked until the next push.
-            return self._jobs.revive(branch.id, Trigger.POLL, now=self._clock.now())
+            round_.confirmed.append((branch.id, head))
+            return False
         if head is None and (branch.gone or branch.empty):
             self._repositories.mark_branch(branch.id, gone=branch.gone, empty=branch.empty, at=read_at, error=None)
             return False
@@ -274,8 +311,9 @@ class Poller:
 
     def _settle_suspects(self) -> None:
         """A head that polling found and no delivery announced within the grace time was a missed webhook."""
-        before = self._clock.now() - timedelta(seconds=grace_seconds(self._settings()))
-        missed = self._repositories.settle_suspects(before=before)
+        now = self._clock.now()
+        before = now - timedelta(seconds=grace_seconds(self._settings()))
+        missed = self._repositories.settle_suspects(before=before, now=now)
         if missed:
             self._on_missed(missed)
             log.warning("webhook.missed", count=missed)

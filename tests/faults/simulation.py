@@ -135,6 +135,19 @@ class FakeGitHub:
         remote = RemoteRepository(77, "octo", "data", "main")
         return [RepositoryHeads(remote, {name: self.truth.head(name, at) for name in BRANCHES}) for _ in queries]
 
+    def heads_by_rest(self, query: Any) -> RepositoryHeads:
+        return self.heads([query])[0]
+
+    def rate_limit(self) -> dict[str, dict[str, int]]:
+        self._ask()
+        return {}
+
+    def check_turn(self, resource: str, ref: Any) -> None:
+        """The fake has no limits."""
+
+    def has_spare(self, resource: str, ref: Any) -> bool:
+        return True
+
     def head(self, ref: Any, branch: str, *, known: str | None = None) -> str:
         found = self.truth.head(branch, self._ask())
         if found is None:
@@ -356,7 +369,7 @@ class Simulation:
         self.leases = {}
         self._build()
         self.jobs.recover(now=self.now)
-        self.repositories.everything_due(now=self.now)
+        self.repositories.everything_due()
 
     @contextmanager
     def _deeper(self) -> Iterator[None]:

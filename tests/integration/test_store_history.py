@@ -196,35 +196,39 @@ def test_a_delivery_soon_after_the_poll_shows_that_webhooks_work(bench: Bench) -
     bench.repositories.suspect(1, branch="main", sha=sha("head 1"), at=NOW)
     store(bench, delivery(1))
     assert health(bench) == (WebhookHealth.HEALTHY, 0)
-    assert bench.repositories.settle_suspects(before=later(100)) == 0
+    assert bench.repositories.settle_suspects(before=later(100), now=later(100)) == 0
 
 
 def test_a_head_that_no_delivery_announced_in_time_is_a_missed_webhook(bench: Bench) -> None:
     store(bench, delivery(1))
     bench.repositories.suspect(1, branch="main", sha=sha("head 2"), at=NOW)
-    assert bench.repositories.settle_suspects(before=later(-1)) == 0
-    assert bench.repositories.settle_suspects(before=NOW) == 1
+    assert bench.repositories.settle_suspects(before=later(-1), now=NOW) == 0
+    assert bench.repositories.settle_suspects(before=NOW, now=NOW) == 1
     assert health(bench) == (WebhookHealth.MISSING, 1)
-    assert bench.repositories.settle_suspects(before=later(100)) == 0
+    assert bench.repositories.settle_suspects(before=later(100), now=later(100)) == 0
 
 
-def test_a_repository_whose_webhook_was_missed_is_due_at_once(bench: Bench) -> None:
-    bench.repositories.polled(1, at=NOW, next_poll_at=later(900))  # as long as its webhooks were thought to work
+@pytest.mark.parametrize(("health", "due"), [(WebhookHealth.HEALTHY, [1]), (WebhookHealth.MISSING, [])])
+def test_a_repository_whose_webhooks_are_found_missing_is_due_at_once(
+    bench: Bench, health: WebhookHealth, due: list[int]
+) -> None:
+    bench.repositories.set_health(1, health)
+    bench.repositories.polled({1: later(900)}, at=NOW)  # as long as its webhooks were thought to work
     bench.repositories.suspect(1, branch="main", sha=sha("head 2"), at=NOW)
-    bench.repositories.settle_suspects(before=NOW)
-    assert [target.repository_id for target in bench.repositories.due(now=NOW, limit=10)] == [1]
+    bench.repositories.settle_suspects(before=NOW, now=NOW)
+    assert [target.repository_id for target in bench.repositories.due(now=NOW, limit=10)] == due
 
 
 def test_a_head_that_was_announced_before_the_poll_is_not_suspect(bench: Bench) -> None:
     store(bench, delivery(1))
     bench.repositories.suspect(1, branch="main", sha=sha("head 1"), at=NOW)
-    assert bench.repositories.settle_suspects(before=later(100)) == 0
+    assert bench.repositories.settle_suspects(before=later(100), now=later(100)) == 0
 
 
 def test_a_later_head_does_not_excuse_the_first_one(bench: Bench) -> None:
     bench.repositories.suspect(1, branch="main", sha=sha("head 1"), at=NOW)
     bench.repositories.suspect(1, branch="main", sha=sha("head 2"), at=later(60))
-    assert bench.repositories.settle_suspects(before=later(1)) == 1
+    assert bench.repositories.settle_suspects(before=later(1), now=later(1)) == 1
 
 
 def test_an_ignored_delivery_shows_nothing(bench: Bench) -> None:
@@ -233,7 +237,7 @@ def test_an_ignored_delivery_shows_nothing(bench: Bench) -> None:
 
 
 def test_a_hint_asks_for_a_look(bench: Bench) -> None:
-    bench.repositories.polled(1, at=NOW, next_poll_at=later(900))
+    bench.repositories.polled({1: later(900)}, at=NOW)
     store(bench, delivery(status=IGNORED, event="repository", hint_repository_id=1))
     assert [target.repository_id for target in bench.repositories.due(now=NOW, limit=9)] == [1]
 

@@ -291,10 +291,10 @@ def test_a_poll_gives_a_parked_job_one_more_try(bench: Bench) -> None:
 
 
 def test_only_what_is_parked_is_revived(bench: Bench) -> None:
-    assert not bench.jobs.revive(1, Trigger.POLL, now=NOW)
+    assert not bench.jobs.revive([1], Trigger.POLL, now=NOW)
     assert bench.claim() is None
     fail(bench, bench.claimed(), park=True)
-    assert bench.jobs.revive(1, Trigger.POLL, now=NOW)
+    assert bench.jobs.revive([1], Trigger.POLL, now=NOW)
     assert bench.claim() is not None
 
 

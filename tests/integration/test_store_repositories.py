@@ -240,8 +240,8 @@ def test_an_unknown_repository_has_no_ref(bench: Bench) -> None:
 
 def test_everything_is_due_at_the_start_the_unseen_first(bench: Bench) -> None:
     track(bench, "octo/a", "octo/b", "octo/c")
-    bench.repositories.polled(1, at=later(5), next_poll_at=later(60))
-    bench.repositories.polled(2, at=later(3), next_poll_at=later(60))
+    bench.repositories.polled({1: later(60)}, at=later(5))
+    bench.repositories.polled({2: later(60)}, at=later(3))
     assert due(bench, 10) == [3]
     assert due(bench, 60) == [3, 2, 1]
     assert [target.repository_id for target in bench.repositories.due(now=later(60), limit=2)] == [3, 2]
@@ -251,7 +251,7 @@ def test_everything_is_due_at_the_start_the_unseen_first(bench: Bench) -> None:
 
 def test_a_clock_that_jumped_back_makes_everything_due(bench: Bench) -> None:
     track(bench, "octo/a")
-    bench.repositories.polled(1, at=NOW, next_poll_at=later(60))
+    bench.repositories.polled({1: later(60)}, at=NOW)
     assert due(bench, 10) == []
     assert due(bench, -3600) == [1]
 
@@ -259,15 +259,15 @@ def test_a_clock_that_jumped_back_makes_everything_due(bench: Bench) -> None:
 def test_everything_can_be_made_due(bench: Bench) -> None:
     track(bench, "octo/a", "octo/b")
     for number in (1, 2):
-        bench.repositories.polled(number, at=NOW, next_poll_at=later(900))
+        bench.repositories.polled({number: later(900)}, at=NOW)
     assert due(bench) == []
-    bench.repositories.everything_due(now=NOW)
+    bench.repositories.everything_due()
     assert due(bench) == [1, 2]
 
 
 def test_a_look_is_brought_forward_and_never_put_off(bench: Bench) -> None:
     track(bench, "octo/a")
-    bench.repositories.polled(1, at=NOW, next_poll_at=later(5))
+    bench.repositories.polled({1: later(5)}, at=NOW)
     bench.repositories.look_by(1, at=later(10))
     assert due(bench, 5) == [1]
     bench.repositories.look_by(1, at=later(2))
@@ -315,7 +315,7 @@ def test_an_outage_is_told_but_not_counted(bench: Bench) -> None:
 def test_a_poll_that_succeeds_ends_the_trouble(bench: Bench) -> None:
     bench.begin()
     bench.repositories.poll_failed(1, at=NOW, error="404", state=RepositoryState.GONE, next_poll_at=NOW)
-    bench.repositories.polled(1, at=NOW, next_poll_at=later(60))
+    bench.repositories.polled({1: later(60)}, at=NOW)
     record = bench.repositories.record("octo", "data")
     assert record is not None
     assert (record.state, record.last_error, record.polled_at) == (RepositoryState.AVAILABLE, None, NOW)
@@ -325,7 +325,7 @@ def test_a_poll_that_succeeds_ends_the_trouble(bench: Bench) -> None:
 def test_a_poll_that_succeeds_leaves_an_empty_repository_empty(bench: Bench) -> None:
     track(bench, "octo/data")
     bench.repositories.identify(1, remote(default=None), now=NOW)
-    bench.repositories.polled(1, at=NOW, next_poll_at=later(60))
+    bench.repositories.polled({1: later(60)}, at=NOW)
     assert bench.value("SELECT state FROM repository") == "empty"
 
 

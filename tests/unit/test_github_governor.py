@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daemon.clock import Clock
-from daemon.errors import RateLimited, Unauthorized
+from daemon.errors import Paced, RateLimited, Unauthorized
 from daemon.github.governor import Governor
+from daemon.model import BudgetRecord
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -230,3 +231,129 @@ def test_status_shows_what_is_left_and_a_full_budget_after_the_reset(governor: G
     }
     hands.advance(700.0)
     assert governor.snapshot()["resources"]["core"]["remaining"] == 5000
+
+
+# -- the pace of polling ----------------------------------------------------------------------------
+
+
+def poll(governor: Governor, mark: str, remaining: int, reset: float, *, limit: int = 60, status: int = 200) -> None:
+    headers = numbers(limit, remaining, reset)
+    governor.observe("core", mark, status=status, headers=headers, background=True)
+
+
+def test_polling_may_be_a_tenth_of_the_limit_ahead_and_then_waits_its_turn(governor: Governor, hands: Hands) -> None:
+    mark = governor.use(None)
+    for used in range(1, 7):
+        governor.check_turn("core", mark)
+        poll(governor, mark, 60 - used, 3600)
+    with pytest.raises(Paced) as raised:
+        governor.check_turn("core", mark)
+    assert 0 < (raised.value.until - NOW).total_seconds() < 90
+    governor.check_turn("graphql", mark)
+    governor.check("core", mark, background=True)  # a look that has begun is not given up
+    hands.advance(90)
+    governor.check_turn("core", mark)
+
+
+def test_a_turn_is_never_after_the_reset(governor: Governor, hands: Hands) -> None:
+    mark = governor.use(None)
+    for _ in range(20):
+        poll(governor, mark, 13, 600)
+    with pytest.raises(Paced) as raised:
+        governor.check_turn("core", mark)
+    assert raised.value.until <= NOW + timedelta(seconds=601)
+    hands.advance(601)
+    governor.check_turn("core", mark)
+    poll(governor, mark, 59, 4200)
+    governor.check_turn("core", mark)  # what the old window owed is no debt of the new one
+
+
+def test_what_is_not_modified_takes_no_turn_with_a_token_and_one_without(governor: Governor) -> None:
+    mark = governor.use("token")
+    for _ in range(99):
+        poll(governor, mark, 13, 3600, status=304)
+    governor.check_turn("core", mark)
+    mark = governor.use(None)
+    for _ in range(9):
+        poll(governor, mark, 13, 3600, status=304)
+    with pytest.raises(Paced):
+        governor.check_turn("core", mark)
+
+
+def test_work_for_deliveries_takes_no_turns(governor: Governor) -> None:
+    mark = governor.use(None)
+    for _ in range(99):
+        governor.observe("core", mark, status=200, headers=numbers(60, 13, 3600))
+    governor.check_turn("core", mark)
+
+
+@pytest.mark.parametrize(("remaining", "reset", "spare"), [(4990, 3599, True), (4000, 3000, False), (3800, 1800, True)])
+def test_there_is_spare_budget_while_less_than_half_an_even_share_is_spent(
+    governor: Governor, remaining: int, reset: float, spare: bool
+) -> None:
+    mark = governor.use("token")
+    assert governor.has_spare("core", mark)  # nothing is known of a limit
+    poll(governor, mark, remaining, reset, limit=5000)
+    assert governor.has_spare("core", mark) == spare
+
+
+# -- written down -----------------------------------------------------------------------------------
+
+
+def test_another_governor_goes_on_with_the_pauses_and_the_numbers_of_the_first(hands: Hands) -> None:
+    first, second = Governor(hands.clock), Governor(hands.clock)
+    mark = first.use("token")
+    first.observe("core", mark, status=200, headers=numbers(5000, 17, 600))
+    first.observe("graphql", mark, status=403, headers={"retry-after": "60"})
+    second.hear(first.records())
+    second.check("core", second.use("other"), background=True)
+    second.use("token")
+    with pytest.raises(RateLimited) as raised:
+        second.check("core", mark)
+    assert raised.value.until == NOW + timedelta(seconds=60)
+    hands.advance(61.0)
+    second.check("core", mark)
+    with pytest.raises(RateLimited, match="17 of 5000"):
+        second.check("core", mark, background=True)
+    assert second.records()[1:] == first.records()[1:]
+
+
+def test_each_account_of_an_app_goes_on_with_its_own(hands: Hands) -> None:
+    first, second = Governor(hands.clock), Governor(hands.clock)
+    for account, after in (("installation 1", "60"), ("installation 2", "90")):
+        mark = first.use("token of an hour", account=account)
+        first.observe("core", mark, status=429, headers={"retry-after": after})
+    second.hear(first.records())
+    for account, seconds in (("installation 1", 60), ("installation 2", 90)):
+        mark = second.use("token of the next hour", account=account)
+        with pytest.raises(RateLimited) as raised:
+            second.check("core", mark)
+        assert raised.value.until == NOW + timedelta(seconds=seconds)
+
+
+def test_what_is_known_here_is_newer_than_what_was_written_in_the_same_window(hands: Hands) -> None:
+    first, second = Governor(hands.clock), Governor(hands.clock)
+    for governor, remaining in ((first, 4000), (second, 3000)):
+        governor.observe("core", governor.use("token"), status=200, headers=numbers(5000, remaining, 600))
+    second.hear(first.records())
+    assert second.snapshot()["resources"]["core"]["remaining"] == 3000
+    first.observe("core", first.use("token"), status=200, headers=numbers(5000, 4999, 3600))
+    second.hear(first.records())
+    assert second.snapshot()["resources"]["core"]["remaining"] == 4999
+
+
+def test_a_record_from_the_far_future_pauses_nothing(hands: Hands) -> None:
+    governor = Governor(hands.clock)
+    mark = governor.use("token")
+    governor.hear([BudgetRecord(mark, "", None, None, None, NOW + timedelta(days=300))])
+    governor.check("core", mark)
+
+
+def test_a_pause_is_told_at_once_and_outside_the_lock(hands: Hands) -> None:
+    told: list[list[BudgetRecord]] = []
+    governor = Governor(hands.clock, on_pause=lambda: told.append(governor.records()))
+    mark = governor.use("token")
+    governor.observe("core", mark, status=200, headers=numbers(5000, 17, 600))
+    assert told == []
+    governor.observe("core", mark, status=429, headers={"retry-after": "60"})
+    assert told[0][0] == BudgetRecord(mark, "", None, None, None, NOW + timedelta(seconds=60))

@@ -187,6 +187,44 @@ def test_a_limit_is_an_error_of_that_type_whatever_else_is_there() -> None:
     assert not queries.is_limited(None)
 
 
+def listed(*names: str, more: bool = False) -> dict[str, Any]:
+    nodes = [{"name": name, "target": {"oid": B}} for name in names]
+    return {"nodes": nodes, "pageInfo": {"hasNextPage": more}}
+
+
+EVERY = HeadsQuery(RepositoryRef("o", "r"), ("dev",), every=True)
+
+
+def test_all_branches_are_asked_for_in_one_list_instead_of_one_by_one() -> None:
+    text = json.loads(queries.heads_body([EVERY]))["query"]
+    parse(text)
+    assert 'refs(refPrefix: "refs/heads/", first: 100)' in text
+    assert "qualifiedName" not in text
+
+
+def test_a_list_of_branches_says_whether_it_is_whole() -> None:
+    got = read({"r0": body(refs=listed("dev", "x/1"))}, of=EVERY)
+    assert (got.heads, got.complete) == ({"main": A, "dev": B, "x/1": B}, True)
+    assert not read({"r0": body(refs=listed("dev", more=True))}, of=EVERY).complete
+    assert not read({"r0": body(refs=listed("dev") | {"pageInfo": {}})}, of=EVERY).complete
+
+
+@pytest.mark.parametrize(
+    "refs", [{}, {"refs": None}, {"refs": {"nodes": [None], "pageInfo": {}}}, {"refs": {"nodes": {}, "pageInfo": {}}}]
+)
+def test_a_list_that_is_left_out_or_broken_is_unknown_and_not_empty(refs: dict[str, Any]) -> None:
+    assert isinstance(read({"r0": body(**refs)}, of=EVERY).error, errors.BadAnswer)
+
+
+def test_a_list_that_came_with_an_error_is_unknown() -> None:
+    error = {"path": ["r0", "refs", "nodes", 0, "target"], "message": "no"}
+    assert isinstance(read({"r0": body(refs=listed("dev"))}, error, of=EVERY).error, errors.BadAnswer)
+
+
+def test_a_hundred_lists_of_branches_fit_into_one_request() -> None:
+    assert [len(batch) for batch in queries.batches([EVERY] * 150)] == [100, 50]
+
+
 def test_batches_keep_the_order_and_no_request_asks_too_much() -> None:
     many = [query(f"o/r{i}", *(f"b{j}" for j in range(i % 7))) for i in range(250)] + [
         query("o/huge", *(f"b{j}" for j in range(2000))),

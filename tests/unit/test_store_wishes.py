@@ -180,6 +180,30 @@ def test_a_poll_revives_a_parked_job_for_one_more_try(trigger: Trigger) -> None:
     assert (one.parked, one.attempts, one.wanted) == (False, 7, 1)
 
 
+def test_what_is_parked_rests_from_polls_for_half_as_long_as_it_has_been_failing() -> None:
+    one = wish(wanted=1, claimed=1, attempts=8, wanted_at=instant_text(NOW - timedelta(minutes=20)))
+    one.park(NOW)
+    assert not one.ask(Trigger.POLL, NOW + timedelta(minutes=9))
+    assert one.parked
+    assert one.ask(Trigger.POLL, NOW + timedelta(minutes=10))
+    assert not one.parked
+
+
+@pytest.mark.parametrize("trigger", [trigger for trigger in Trigger if trigger is not Trigger.POLL])
+def test_a_rest_is_for_polls_only(trigger: Trigger) -> None:
+    one = wish(wanted=1, claimed=1, attempts=8, wanted_at=instant_text(NOW - timedelta(days=9)))
+    one.park(NOW)
+    assert one.run_after == instant_text(NOW + timedelta(hours=1))
+    assert one.ask(trigger, NOW)
+    assert (one.parked, one.run_after) == (False, None)
+
+
+def test_a_wall_clock_that_jumped_back_ends_a_rest() -> None:
+    one = wish(wanted=1, claimed=1, attempts=8, wanted_at=instant_text(NOW - timedelta(days=9)))
+    one.park(NOW)
+    assert one.ask(Trigger.POLL, NOW - timedelta(days=1))
+
+
 def test_a_claim_without_any_trigger_still_has_a_name() -> None:
     one = wish(wanted=1)
     one.claim(NOW)

@@ -1,0 +1,102 @@
+"""Which repositories are due for a look, and what a round of looks has found, a batch in a few statements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from daemon.model import (
+    BranchFacts,
+    HeadsQuery,
+    PollTarget,
+    RemoteRepository,
+    RepositoryRef,
+    WebhookHealth,
+)
+from daemon.store import records
+from daemon.store.branches import is_glob
+from daemon.store.database import Database
+from daemon.store.fields import instant_text, optional_value
+
+_TARGET = """
+    SELECT id, github_id, owner, name, default_branch, archived, private, webhook, poll_failures, patterns, changed_at,
+           polled_at, next_poll_at, last_error IS NOT NULL
+    FROM repository WHERE tracked AND
+"""
+_DUE = f"""
+    {_TARGET} (next_poll_at IS NULL OR next_poll_at <= ? OR polled_at > ?)
+    ORDER BY polled_at IS NOT NULL, polled_at, id LIMIT ?
+"""
+_SOON = f"""
+    {_TARGET} next_poll_at > ? AND next_poll_at <= ? AND polled_at <= ? ORDER BY next_poll_at, id LIMIT ?
+"""
+_POLLED = """
+    UPDATE repository SET polled_at = ?, next_poll_at = ?, poll_failures = 0, last_error = NULL,
+                          state = CASE WHEN state IN ('unknown', 'gone', 'blocked') THEN 'available' ELSE state END
+    WHERE id = ?
+"""
+_CONFIRM = """
+    UPDATE branch SET remote_sha = head_sha, remote_read_at = ?, confirmed_at = ?, gone = FALSE, empty = FALSE,
+                      last_error = NULL
+    WHERE id = ? AND head_sha = ?
+"""
+
+
+def due(db: Database, *, now: datetime, limit: int, ahead_seconds: float) -> list[PollTarget]:
+    """See ``Repositories.due``. Inside ``read``."""
+    at = instant_text(now)
+    rows = db.execute(_DUE, (at, at, limit)).fetchall()
+    if rows and ahead_seconds and len(rows) < limit:
+        soon = instant_text(now + timedelta(seconds=ahead_seconds))
+        rows += db.execute(_SOON, (at, soon, at, limit - len(rows))).fetchall()
+    facts = branches(db, [row[0] for row in rows])
+    return [_target(row, facts.get(row[0], [])) for row in rows]
+
+
+def branches(db: Database, repository_ids: Sequence[int]) -> dict[int, list[BranchFacts]]:
+    """The tracked branches of each of some repositories, by name."""
+    facts = records.tracked_facts(db, repository_ids)
+    return {repository_id: list(own) for repository_id, own in groupby(facts, key=attrgetter("repository_id"))}
+
+
+def polled(db: Database, next_poll_at: Mapping[int, datetime], *, at: datetime) -> None:
+    """See ``Repositories.polled``. Inside ``write``."""
+    began = instant_text(at)
+    db.executemany(_POLLED, [(began, instant_text(again), id_) for id_, again in next_poll_at.items()])
+
+
+def confirm(db: Database, heads: Iterable[tuple[int, str]], *, at: datetime) -> None:
+    """See ``Repositories.confirm_all``. Inside ``write``."""
+    read_at = instant_text(at)
+    db.executemany(_CONFIRM, [(read_at, read_at, branch_id, head) for branch_id, head in heads])
+
+
+def _target(row: Sequence[Any], own: Sequence[BranchFacts]) -> PollTarget:
+    id_, github_id, owner, name, default, archived, private, webhook, failures, patterns, *times, failed = row
+    changed_at, polled_at, due_at = map(optional_value, times)
+    tracked = tuple(json.loads(patterns))
+    known = RemoteRepository(github_id, owner, name, default, bool(archived), bool(private)) if github_id else None
+    query = HeadsQuery(
+        repository=RepositoryRef(owner, name, github_id),
+        branches=tuple(branch.name for branch in own if branch.name),
+        known=tuple((branch.name, branch.head_sha) for branch in own if branch.name and branch.head_sha),
+        every=any(map(is_glob, tracked)),
+        fragile=failures > 0,
+    )
+    return PollTarget(
+        repository_id=id_,
+        query=query,
+        health=WebhookHealth(webhook),
+        failures=failures,
+        patterns=tracked,
+        branches=tuple(own),
+        known=known,
+        changed_at=changed_at,
+        polled_at=polled_at,
+        due_at=due_at,
+        put_off=bool(failed),
+    )
