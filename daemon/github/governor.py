@@ -261,13 +261,13 @@ class Governor:
         return (memory.windows.get(resource) if memory else None) or _Window()
 
     def _take_turn(self, window: _Window) -> None:
-        """Count a request of polling, which may be ahead of an even pace by a share of the limit and no more."""
+        """Count a request of polling, which may be ahead of an even pace by a share of what is left and no more."""
         now = self._clock.monotonic()
         budget = window.budget(now)
         if budget is None:
             return
         gap = limits.pace(budget)
-        ahead = max(1.0, budget.limit * limits.BURST_SHARE) * gap
+        ahead = max(gap, (budget.reset_seconds or 0.0) * limits.BURST_SHARE)
         window.turn_at = max(window.turn_at, now - ahead) + gap
 
     def _left(self, memory: _Memory, now: float) -> float:

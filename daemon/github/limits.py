@@ -18,8 +18,8 @@ MAX_WAIT_SECONDS = 3600.0
 SECONDARY_WAIT_SECONDS = 60.0
 RESERVED_SHARE = 0.2  # of the limit, left by polling for work that deliveries cause
 WINDOW_SECONDS = 3600.0  # of the primary limit
-BURST_SHARE = 0.1  # of the limit, that polling may be ahead of an even pace: a round after a start comes at once
-SPARE_SHARE = 0.02
+BURST_SHARE = 0.1  # of the time left, that polling may be ahead of an even pace: a round after a start comes at once
+SPARE_SHARE = 0.02  # of the limit, that a window may begin with for looks that no promise needs
 MAX_DIGITS = 15
 
 _DIGITS = re.compile(r"[0-9]+")

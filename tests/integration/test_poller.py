@@ -311,10 +311,11 @@ def test_what_was_read_before_a_limit_is_kept_and_only_the_rest_put_off(
     poll(bench)  # sixty requests an hour, two a repository, and a fifth is left to deliveries
     every = bench.repositories.records(after=None, limit=100)
     assert [one.default_branch is not None for one in every].count(True) == 1
-    assert [one.last_error is not None for one in every].count(True) == 39
+    assert [target.failures for target in targets(bench)] == [0] * 40
     github.limits.clear()
     poll(bench, after=3601)
-    assert [one.last_error for one in bench.repositories.records(after=None, limit=100)].count(None) >= 3
+    every = bench.repositories.records(after=None, limit=100)
+    assert [one.default_branch is not None for one in every].count(True) > 2
 
 
 def test_a_budget_that_cannot_keep_the_promise_is_spread_over_its_hour_oldest_confirmation_first(
@@ -327,7 +328,7 @@ def test_a_budget_that_cannot_keep_the_promise_is_spread_over_its_hour_oldest_co
         )
         asked = [(number, path) for number in range(360) for path in poll(bench, after=10)]
     assert 44 <= len(asked) <= 48
-    assert max(after - before for (before, _), (after, _) in itertools.pairwise(asked)) <= 9  # never dark for long
+    assert max(after - before for (before, _), (after, _) in itertools.pairwise(asked)) <= 15  # never dark for long
     names = [path.split("/")[3] for _, path in asked if "/commits/heads/" in path]
     assert all(len(set(three)) == 3 for three in zip(names, names[1:], names[2:], strict=False))
     assert all(one.last_error is None for one in bench.repositories.records(after=None, limit=9))

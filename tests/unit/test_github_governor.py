@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -241,9 +242,9 @@ def poll(governor: Governor, mark: str, remaining: int, reset: float, *, limit: 
     governor.observe("core", mark, status=status, headers=headers, background=True)
 
 
-def test_polling_may_be_a_tenth_of_the_limit_ahead_and_then_waits_its_turn(governor: Governor, hands: Hands) -> None:
+def test_polling_may_be_a_tenth_of_the_time_ahead_and_then_waits_its_turn(governor: Governor, hands: Hands) -> None:
     mark = governor.use(None)
-    for used in range(1, 7):
+    for used in range(1, 6):
         governor.check_turn("core", mark)
         poll(governor, mark, 60 - used, 3600)
     with pytest.raises(Paced) as raised:
@@ -253,6 +254,21 @@ def test_polling_may_be_a_tenth_of_the_limit_ahead_and_then_waits_its_turn(gover
     governor.check("core", mark, background=True)  # a look that has begun is not given up
     hands.advance(90)
     governor.check_turn("core", mark)
+
+
+def test_what_others_have_left_of_a_budget_is_spread_too(governor: Governor, hands: Hands) -> None:
+    mark, asked, remaining = governor.use("token"), [], 1100
+    while hands.seconds < 4500:
+        try:
+            governor.check_turn("core", mark)
+        except Paced:
+            hands.advance(10)
+            continue
+        remaining -= 1
+        asked.append(hands.seconds)
+        poll(governor, mark, remaining, 4600 - 1000, limit=5000)
+    assert 80 <= len(asked) <= 100  # of the hundred that are not the deliveries'
+    assert max(after - before for before, after in itertools.pairwise(asked)) <= 60
 
 
 def test_a_turn_is_never_after_the_reset(governor: Governor, hands: Hands) -> None:
