@@ -390,3 +390,54 @@ def test_hooks_are_nobodys_business_without_a_token(github: StandIn, repo: GitRe
         session.trust_env = False
         for path in ("", "/1", "/1/deliveries"):
             assert session.get(f"{github.url}/repos/{NAME}/hooks{path}", timeout=10).status_code == 404
+
+
+@pytest.mark.parametrize(("scopes", "status"), [("repo", 404), (None, 403)])
+def test_who_does_not_administer_a_repository_may_not_see_its_hooks(
+    hooked: StandIn, repo: GitRepo, session: requests.Session, scopes: str | None, status: int
+) -> None:
+    hooked.scopes = scopes
+    url = f"{hooked.url}/repos/{NAME}"
+    assert session.get(f"{url}/hooks", timeout=10).status_code == 200
+    hooked.repository(NAME).admin = False
+    assert session.get(f"{url}/hooks", timeout=10).status_code == status
+    assert session.get(url, timeout=10).json()["permissions"]["admin"] is False
+    hooked.repository(NAME).admin, hooked.scopes = True, "read:user"
+    assert session.get(f"{url}/hooks", timeout=10).status_code == 404
+
+
+def test_a_hook_of_an_organisation_gets_the_events_of_its_repositories(
+    github: StandIn, repo: GitRepo, receiver: Receiver, session: requests.Session
+) -> None:
+    url, body = f"{github.url}/orgs/octo/hooks", {"config": {"url": receiver.url, "content_type": "json"}}
+    assert session.post(url, json=body, timeout=10).status_code == 404
+    github.scopes = "repo, admin:org_hook"
+    hook = session.post(url, json=body, timeout=10).json()
+    assert (hook["type"], hook["url"]) == ("Organization", f"{url}/{hook['id']}")
+    assert payload_of(receiver.wait(1)[0])["organization"]["login"] == "octo"
+    github.push(NAME, "main", repo.log()[-1], repo.head())
+    assert receiver.wait(2)[1].headers["x-github-hook-installation-target-type"] == "organization"
+    log = session.get(f"{url}/{hook['id']}/deliveries", timeout=10).json()
+    assert [(each["event"], each["repository_id"]) for each in log] == [
+        ("push", github.repository(NAME).id),
+        ("ping", None),
+    ]
+    assert session.get(f"{github.url}/orgs/nobody/hooks", timeout=10).status_code == 404
+
+
+def test_an_attempt_ends_as_it_was_scripted_and_is_not_sent(hooked: StandIn, repo: GitRepo, receiver: Receiver) -> None:
+    hooked.deliveries.fail("timed out")
+    hooked.deliveries.fail(403, times=2)
+    for _ in range(4):
+        hooked.ping(NAME)
+    outcomes = [each.outcome for each in hooked.deliveries.records()]
+    assert outcomes == ["OK", "Invalid HTTP Response: 403", "Invalid HTTP Response: 403", "timed out"]
+    assert len(receiver.got) == 1
+
+
+def test_a_token_that_expires_is_told_with_every_answer(
+    github: StandIn, repo: GitRepo, session: requests.Session
+) -> None:
+    github.token_expires = "2026-12-01 00:00:00 UTC"
+    answer = session.get(f"{github.url}/rate_limit", timeout=10)
+    assert answer.headers["github-authentication-token-expiration"] == github.token_expires

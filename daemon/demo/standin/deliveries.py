@@ -27,16 +27,17 @@ _CONTENT_TYPES = {"json": "application/json", "form": "application/x-www-form-ur
 
 @dataclass(slots=True)
 class Hook:
-    """One webhook of a repository; ``events`` may hold ``*``."""
+    """One webhook of a repository or an organisation, whose id the target is; ``events`` may hold ``*``."""
 
     id: int
-    repository_id: int
+    target_id: int
     url: str
     secret: str | None
     created_at: datetime
     content_type: ContentType = "json"
     events: tuple[str, ...] = ("*",)
     active: bool = True
+    target_type: Literal["repository", "organization"] = "repository"
 
     def wants(self, event: str) -> bool:
         return self.active and (event == "ping" or "*" in self.events or event in self.events)
@@ -119,8 +120,8 @@ def headers_for(hook: Hook, message: Message, body: bytes) -> dict[str, str]:
         "X-GitHub-Delivery": message.guid,
         "X-GitHub-Event": message.event,
         "X-GitHub-Hook-ID": str(hook.id),
-        "X-GitHub-Hook-Installation-Target-ID": str(hook.repository_id),
-        "X-GitHub-Hook-Installation-Target-Type": "repository",
+        "X-GitHub-Hook-Installation-Target-ID": str(hook.target_id),
+        "X-GitHub-Hook-Installation-Target-Type": hook.target_type,
     }
     if hook.secret:
         legacy = hmac.new(hook.secret.encode(), body, hashlib.sha1).hexdigest()
@@ -140,14 +141,28 @@ class Deliveries:
         self._hooks: dict[int, Hook] = {}
         self._records: deque[DeliveryRecord] = deque(maxlen=KEPT_DELIVERIES)
         self._threads: list[threading.Thread] = []
+        self._outcomes: list[str | int] = []
+
+    def fail(self, outcome: str | int, *, times: int = 1) -> None:
+        """Let the next attempts end like this, unsent: with a status, or in GitHub's words for no answer."""
+        with self._lock:
+            self._outcomes += [outcome] * times
 
     def add_hook(
-        self, repository_id: int, url: str, secret: str | None, *, content_type: ContentType, events: Sequence[str]
+        self,
+        target_id: int,
+        url: str,
+        secret: str | None,
+        *,
+        content_type: ContentType,
+        events: Sequence[str],
+        target_type: Literal["repository", "organization"] = "repository",
     ) -> Hook:
         with self._lock:
             hook_id = 500_000_000 + next(self._ids)
             now = self._clock.now()
-            hook = Hook(hook_id, repository_id, url, secret or None, now, content_type, tuple(events))
+            hook = Hook(hook_id, target_id, url, secret or None, now, content_type, tuple(events))
+            hook.target_type = target_type
             self._hooks[hook.id] = hook
         return hook
 
@@ -155,9 +170,10 @@ class Deliveries:
         with self._lock:
             self._hooks.pop(hook_id, None)
 
-    def hooks(self, repository_id: int) -> list[Hook]:
+    def hooks(self, target_id: int, target_type: Literal["repository", "organization"] = "repository") -> list[Hook]:
         with self._lock:
-            return [hook for hook in self._hooks.values() if hook.repository_id == repository_id]
+            every = list(self._hooks.values())
+        return [hook for hook in every if (hook.target_id, hook.target_type) == (target_id, target_type)]
 
     def send(self, hooks: Sequence[Hook], message: Message, *, deliver: bool = True) -> DeliveryResult | None:
         """Deliver to every hook that wants the event, with one GUID; returns the first one's result.
@@ -223,7 +239,9 @@ class Deliveries:
 
     def _attempt(self, record: DeliveryRecord) -> DeliveryResult:
         started = self._clock.monotonic()
-        result = post(record, timeout_seconds=self.timeout_seconds)
+        with self._lock:
+            outcome = self._outcomes.pop(0) if self._outcomes else None
+        result = post(record, timeout_seconds=self.timeout_seconds) if outcome is None else _failed(record, outcome)
         done = replace(record, result=result, seconds=self._clock.monotonic() - started)
         with self._lock:
             for index, each in enumerate(self._records):
@@ -235,6 +253,11 @@ class Deliveries:
 def new_guid() -> str:
     # GitHub's are time-based (version 1), and so is their text.
     return str(uuid.uuid1())
+
+
+def _failed(record: DeliveryRecord, outcome: str | int) -> DeliveryResult:
+    status, error = (outcome, None) if isinstance(outcome, int) else (None, outcome)
+    return DeliveryResult(record.guid, record.message.event, status, error=error)
 
 
 def post(record: DeliveryRecord, *, timeout_seconds: float) -> DeliveryResult:

@@ -34,6 +34,7 @@ class ServedRepository:
     archived: bool = False
     disabled: bool = False
     blocked: int | None = None  # 451 or 403: answers that access is blocked
+    admin: bool = True  # whether the caller may see and change its webhooks
     git: Git = field(init=False)
     refs: Refs = field(init=False)
     _reader: ObjectReader = field(init=False)

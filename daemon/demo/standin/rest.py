@@ -25,7 +25,7 @@ class RestApi:
 
     @cached_property
     def _routes(self) -> tuple[Route, ...]:
-        return (*accounts.routes(), *apps.routes())
+        return (*accounts.routes(), *apps.routes(), *hooksapi.organisation_routes())
 
     @cached_property
     def _repository_routes(self) -> tuple[RepositoryRoute, ...]:

@@ -65,7 +65,13 @@ class Shapes:
             "disabled": repository.disabled,
             "visibility": "private" if repository.private else "public",
             "default_branch": repository.default_branch,
-            "permissions": {"admin": True, "maintain": True, "push": True, "triage": True, "pull": True},
+            "permissions": {
+                "admin": repository.admin,
+                "maintain": repository.admin,
+                "push": repository.admin,
+                "triage": True,
+                "pull": True,
+            },
         }
 
     def git_commit(self, repository: ServedRepository, commit: CommitObject) -> dict[str, Any]:

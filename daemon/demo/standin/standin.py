@@ -58,6 +58,7 @@ class StandIn:
 
     token = _Option[str | None]()
     scopes = _Option[str | None]()
+    token_expires = _Option[str | None]()
     graphql_enabled = _Option[bool]()
     tree_limit = _Option[int]()
     tree_bytes_limit = _Option[int]()
@@ -243,8 +244,9 @@ class StandIn:
         return self.world.deliveries
 
     def _send(self, repository: ServedRepository, message: Message, *, deliver: bool) -> DeliveryResult | None:
-        hooks = self.world.deliveries.hooks(repository.id)
-        return self.world.deliveries.send(hooks, message, deliver=deliver)
+        deliveries = self.world.deliveries
+        hooks = deliveries.hooks(repository.id) + deliveries.hooks(repository.owner_id, "organization")
+        return deliveries.send(hooks, message, deliver=deliver)
 
     # ---- GitHub on a bad day
 
@@ -346,6 +348,8 @@ class StandIn:
         if answer.status == NOT_MODIFIED and authorized:
             # Free of the primary limit only for those who say who they are.
             headers = self.world.limits.refund(resource, account=account)
-        scopes = {"x-oauth-scopes": self.scopes} if authorized and not account and self.scopes is not None else {}
+        about = {"x-oauth-scopes": self.scopes, "github-authentication-token-expiration": self.token_expires}
+        personal = authorized and not account
+        token = {name: value for name, value in about.items() if personal and value is not None}
         common = {"x-github-media-type": "github.v3; format=json", "cache-control": "private, max-age=60, s-maxage=60"}
-        return replace(answer, headers={**common, **scopes, **headers, **answer.headers})
+        return replace(answer, headers={**common, **token, **headers, **answer.headers})

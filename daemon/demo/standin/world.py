@@ -29,6 +29,7 @@ class Options:
 
     token: str | None
     scopes: str | None = "repo, admin:repo_hook"  # None: a fine-grained or app token, which has no scopes header
+    token_expires: str | None = None  # the text of the header, as in "2026-12-01 00:00:00 UTC"
     graphql_enabled: bool = True
     tree_limit: int = 100_000
     tree_bytes_limit: int = 7_000_000
