@@ -18,6 +18,7 @@
     │   ├── BadAnswer           GitHub answered something that is not what was asked for: try again
     │   ├── Unauthorized        401: the token is wrong or revoked
     │   ├── Forbidden           403 without a limit, 451: permission missing or repository blocked
+    │   ├── Rejected            422 to a change: correct what was asked for
     │   ├── RepositoryNotFound  404: deleted, private, or not visible to this token
     │   ├── RepositoryReplaced  the name belongs to a repository with another id now
     │   ├── RepositoryEmpty     409: there is no commit yet
@@ -123,6 +124,10 @@ class Unauthorized(GitHubError):
 
 class Forbidden(GitHubError):
     """403 that is no limit, or 451: the permission is missing or access is blocked."""
+
+
+class Rejected(GitHubError):
+    """422: GitHub does not take the change that was asked for, and says why."""
 
 
 class RepositoryNotFound(GitHubError):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import pydantic
 from pathspec import GitIgnoreSpec
@@ -195,7 +196,9 @@ class WebhookSettings:
         "/api/v1/webhooks/github"
     )
     public_url: Annotated[
-        str | None, PlainValidator(parse_public_url), _key(None, "Where GitHub reaches it, for `hooks install`.")
+        str | None,
+        PlainValidator(parse_public_url),
+        _key(None, "Where GitHub reaches it, for `headwater hooks`; `path` is added when it has none."),
     ] = None
     secret: Annotated[
         InstanceOf[Secret],
@@ -216,6 +219,12 @@ class WebhookSettings:
             "Addresses, networks or `unix` of proxies whose last hop in `X-Forwarded-For` is taken for the sender.",
         ),
     ] = ()
+
+    def delivery_url(self, public_url: str | None = None) -> str | None:
+        """What GitHub is to post deliveries to, by ``public_url`` or the configured one; None without either."""
+        url = public_url or self.public_url
+        parts = urlsplit(url or "")
+        return url if parts.path.strip("/") or not url else parts._replace(path=self.path).geturl()
 
     def secrets(self) -> tuple[bytes, ...]:
         """The secrets in force, as HMAC keys; the file is read again."""

@@ -26,6 +26,8 @@ from daemon.github.apps import App, Asker
 from daemon.github.batching import Batches
 from daemon.github.exchange import Call, ClientSettings, Exchange, RequestSeen, Tally
 from daemon.github.governor import GRAPHQL, Governor
+from daemon.github.hooks import Hooks
+from daemon.github.paths import repository_path
 from daemon.github.protocol import Answer, Subject, is_sha, parse_json
 from daemon.model import (
     EMPTY_BLOB_SHA,
@@ -61,6 +63,7 @@ class GitHubClient:
         self._exchange = Exchange(settings, clock=clock, governor=governor, on_request=on_request or _ignore)
         self._batches = Batches(self._heads_batch)
         self.governor = governor
+        self.hooks = Hooks(self._exchange)
 
     def reconfigure(self, settings: ClientSettings) -> None:
         """Use other settings from the next call on; calls that run keep theirs."""
@@ -101,13 +104,13 @@ class GitHubClient:
         ``default_branch`` is named even while the repository has no commit: REST does not tell.
         """
         try:
-            found = self._repository(ref, _path(ref), asker=ref)
+            found = self._repository(ref, repository_path(ref), asker=ref)
         except RepositoryNotFound:
             # The redirect of a rename dies when somebody takes or frees the old name; the id does not.
             asker = self._asker_elsewhere(ref)
             if asker is None:
                 raise
-            path = _path(ref) if ref.github_id is None else f"/repositories/{ref.github_id}"
+            path = repository_path(ref) if ref.github_id is None else f"/repositories/{ref.github_id}"
             found = self._repository(ref, path, asker=asker)
         if ref.github_id not in {None, found.github_id}:
             raise RepositoryReplaced(
@@ -378,13 +381,8 @@ def _meets(listed: dict[str, Commit], head: str, known: Callable[[str], bool]) -
 
 
 def _call(endpoint: str, ref: RepositoryRef, path: str, *, asked: str) -> Call:
-    return Call(endpoint=endpoint, asked=asked, path=_path(ref) + path, asker=ref, github_id=ref.github_id)
-
-
-def _path(ref: RepositoryRef) -> str:
-    if any(part in {"", ".", ".."} for part in (ref.owner, ref.name)):  # would be another path once normalised
-        raise RepositoryNotFound(f"{ref.full_name}: no repository can have this name; correct the configuration")
-    return f"/repos/{quote(ref.owner, safe='')}/{quote(ref.name, safe='')}"
+    path = repository_path(ref) + path
+    return Call(endpoint=endpoint, asked=asked, path=path, asker=ref, github_id=ref.github_id)
 
 
 def _branch(branch: str, *, asked: str) -> str:

@@ -19,6 +19,7 @@ from daemon.errors import (
     Forbidden,
     GitHubError,
     ObjectNotFound,
+    Rejected,
     RepositoryEmpty,
     RepositoryNotFound,
     Unauthorized,
@@ -29,6 +30,10 @@ from daemon.redaction import redact_shapes
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 QUOTED_CHARACTERS = 200
 REMEDY = "set a new github.token"
+HOOKS_PERMISSION = (
+    "the token may not administer webhooks here: its user must be an administrator, and the token have the scope "
+    "admin:repo_hook (admin:org_hook for an organisation) or, fine-grained, the permission Webhooks"
+)
 
 _MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY})
 _GAVE_UP = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
@@ -46,6 +51,7 @@ class Subject(Enum):
     REPOSITORY = "repository"
     BRANCH = "branch"
     OBJECT = "object"
+    HOOKS = "hooks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,13 @@ def message_of(answer: Answer) -> str:
         body = json.loads(answer.body.decode("utf-8"))
     except (ValueError, RecursionError):
         return ""
-    message = body.get("message") if isinstance(body, dict) else None
-    return quoted(message) if isinstance(message, str) else ""
+    if not isinstance(body, dict):
+        return ""
+    # "Validation Failed" alone tells nobody anything: the first of the errors says what is wrong.
+    errors = body.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else None
+    words = (body.get("message"), first.get("message") if isinstance(first, dict) else first)
+    return quoted(": ".join(word for word in words if isinstance(word, str)))
 
 
 def is_success(status: int) -> bool:
@@ -107,11 +118,11 @@ def refusal(answer: Answer, *, asked: str, subject: Subject, remedy: str = REMED
     if status in _MISSING:
         return _missing(status, asked, said, subject)
     if status == HTTPStatus.NOT_IMPLEMENTED:  # of all 5xx the one that waiting does not mend
-        return _denied(status, asked, said, remedy)
+        return _denied(status, asked, said, subject, remedy)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         error = Overloaded if status in _GAVE_UP else Unreachable
         return error(f"{asked}: GitHub says {status}; it is asked again later{_said(said)}")
-    return _denied(status, asked, said, remedy)
+    return _denied(status, asked, said, subject, remedy)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -122,19 +133,30 @@ def _said(message: str) -> str:
     return f" (GitHub: {message})" if message else ""
 
 
-def _denied(status: int, asked: str, said: str, remedy: str) -> GitHubError:
+def _denied(status: int, asked: str, said: str, subject: Subject, remedy: str) -> GitHubError:
     says = f"{asked}: GitHub says {status}"
     if status == HTTPStatus.UNAUTHORIZED:
         return Unauthorized(f"{says}: the token is wrong, expired or revoked; {remedy}{_said(said)}")
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS or "access blocked" in said.lower():
         return Forbidden(f"{says}: access to the repository is blocked{_said(said)}")
+    if status == HTTPStatus.FORBIDDEN and subject is Subject.HOOKS:
+        return Forbidden(f"{says}: {HOOKS_PERMISSION}{_said(said)}")
     if status == HTTPStatus.FORBIDDEN:
         return Forbidden(f"{says}: the token lacks a permission or single sign-on is required{_said(said)}")
     return BadAnswer(f"{says}, which was not expected; check github.api_url{_said(said)}")
 
 
+def _hooks_refused(status: int, says: str, said: str) -> GitHubError:
+    """GitHub answers 404 to who may not administer webhooks, as if there were none."""
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return Rejected(f"{says}: it does not take this{_said(said)}")
+    return Forbidden(f"{says}: there is none, or {HOOKS_PERMISSION}{_said(said)}")
+
+
 def _missing(status: int, asked: str, said: str, subject: Subject) -> GitHubError:
     says, words = f"{asked}: GitHub says {status}", said.lower()
+    if subject is Subject.HOOKS:
+        return _hooks_refused(status, says, said)
     if status == HTTPStatus.CONFLICT and ("empty" in words or not (said or subject is Subject.OBJECT)):
         return RepositoryEmpty(f"{says}: the repository has no commit yet; push one{_said(said)}")
     if subject is Subject.OBJECT:

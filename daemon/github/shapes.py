@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from daemon.errors import BadAnswer
@@ -62,6 +63,15 @@ def networks(value: object, *, asked: str) -> tuple[Network, ...]:
         found = ()
     # An empty list would shut GitHub out, and Enterprise Server has none.
     return found or _bad(asked, "no networks (GitHub Enterprise Server has none to tell)")
+
+
+def instant_of(value: object, what: str, *, asked: str) -> datetime:
+    """``value`` as an instant in ISO 8601, in UTC unless it says otherwise."""
+    try:
+        instant = datetime.fromisoformat(value if isinstance(value, str) else "")
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        _bad(asked, f"no {what}")
 
 
 def split_name(full_name: object, *, asked: str) -> tuple[str, str]:

@@ -36,6 +36,9 @@ def said(status: int, message: str | None = None) -> Answer:
         (409, None, Subject.OBJECT, errors.ObjectNotFound),
         (404, None, Subject.OBJECT, errors.ObjectNotFound),
         (422, None, Subject.OBJECT, errors.ObjectNotFound),
+        (404, "Not Found", Subject.HOOKS, errors.Forbidden),
+        (403, "Resource not accessible", Subject.HOOKS, errors.Forbidden),
+        (422, "Validation Failed", Subject.HOOKS, errors.Rejected),
         (500, None, Subject.OBJECT, errors.Unreachable),
         (503, "<html>", Subject.OBJECT, errors.Unreachable),
         (408, None, Subject.OBJECT, errors.Unreachable),
@@ -60,6 +63,18 @@ def test_an_error_answer_is_raised_as_what_can_be_done_about_it(
 @pytest.mark.parametrize("status", [200, 201, 204, 304])
 def test_a_good_answer_is_no_refusal(status: int) -> None:
     assert refusal(said(status), asked="o/r", subject=Subject.OBJECT) is None
+
+
+@pytest.mark.parametrize("first", [{"message": "url is not reachable"}, "url is not reachable"])
+def test_what_failed_in_a_validation_is_told(first: object) -> None:
+    body = json.dumps({"message": "Validation Failed", "errors": [first, {"message": "another"}]}).encode()
+    error = refusal(Answer(422, {}, body), asked="o/r hook", subject=Subject.HOOKS)
+    assert str(error).endswith("(GitHub: Validation Failed: url is not reachable)")
+
+
+@pytest.mark.parametrize("broken", [[], [7], [{"message": 7}], {}, 7, None])
+def test_errors_of_another_shape_do_not_hide_the_message(broken: object) -> None:
+    assert message_of(Answer(422, {}, json.dumps({"message": "No", "errors": broken}).encode())) == "No"
 
 
 def test_a_message_tells_a_person_what_404_may_mean() -> None:

@@ -57,7 +57,8 @@ class HookCall:
         return owned.owner_id
 
     def _require_admin(self) -> None:
-        scopes, admin = self.call.world.options.scopes, self.repository is None or self.repository.admin
+        admin = self.repository is None or self.repository.admin
+        scopes = None if self.call.caller.account else self.call.world.options.scopes  # an App has permissions instead
         if self.call.authorized and scopes is None and not admin:
             raise Problem(403, "Resource not accessible by personal access token")
         wanted = _REPOSITORY_SCOPES if self.repository else _ORGANISATION_SCOPES
