@@ -479,6 +479,7 @@ class RepositoryRecord:
     polled_at: datetime | None
     branches: tuple[BranchRecord, ...]
     archived: bool = False
+    webhook_reason: str | None = None  # why deliveries do not arrive, in GitHub's words
     job_states: tuple[str, ...] = ()  # of the unnamed default branch too, which is no branch yet
 
     @property

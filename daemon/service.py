@@ -31,11 +31,13 @@ from daemon.model import (
     Trigger,
 )
 from daemon.redaction import Redactor
+from daemon.store.hooklog import HookLog
 from daemon.store.search import INDEXED_AT_ONCE
 from daemon.sync.routine import Interrupted
 from daemon.sync.workers import Workers
 from daemon.triggers.addresses import HookAddresses
 from daemon.triggers.poller import Poller, poll_safely
+from daemon.triggers.recovery import ROUND_SECONDS, Recovery, recover_safely
 from daemon.triggers.schedule import promised_seconds, tick_seconds
 from daemon.triggers.scheduler import ClockWatch, Scheduler
 from daemon.triggers.writer import DeliveryWriter
@@ -83,6 +85,7 @@ class Service:
         self._writer: DeliveryWriter
         self._workers: Workers
         self._poller: Poller
+        self._recovery: Recovery
         self._actions: ActionRunner
         self._addresses: HookAddresses
         self._hub: Hub
@@ -147,6 +150,17 @@ class Service:
             on_polled=lambda outcome: self._metrics.polls.labels(outcome=outcome).inc(),
             on_identity=core.refresh,
         )
+        self._recovery = Recovery(
+            HookLog(core.database),
+            core.repositories,
+            core.jobs,
+            core.client,
+            clock=self._clock,
+            url=lambda: self.config.webhook.delivery_url(),
+            interval_seconds=lambda: self.config.polling.interval_seconds,
+            on_found=self._workers.wake,
+            on_missed=self._metrics.missed_webhooks.inc,
+        )
         self._actions = ActionRunner(
             core.actions,
             core.snapshots,
@@ -166,6 +180,7 @@ class Service:
     def _start_scheduler(self) -> None:
         self._scheduler = Scheduler()
         self._schedule_polls()
+        self._scheduler.every("hook log", ROUND_SECONDS, self._recover, at_once=True)
         self._scheduler.every("sweep", SWEEP_SECONDS, self._sweep)
         self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
         self._schedule_entities()
@@ -333,6 +348,10 @@ class Service:
     def _read_addresses(self) -> None:
         if self.config.webhook.github_hook_addresses:
             self._addresses.refresh()
+
+    def _recover(self) -> None:
+        if self.config.github.configured:
+            recover_safely(self._recovery)
 
     def _index(self) -> None:
         """Make text that came in bulk searchable, behind the sync that brought it."""

@@ -73,6 +73,7 @@ def _rows(repository: RepositoryRecord, config: Config, now: datetime) -> list[d
             "last_trigger": branch.last_trigger,
             "webhook": repository.webhook.value,
             "missed_webhooks": repository.missed_webhooks,
+            "webhook_reason": repository.webhook_reason,
             "behind_seconds": _behind(branch.confirmed_at, now),
         }
         for branch in repository.branches
@@ -89,6 +90,7 @@ def _unnamed(repository: RepositoryRecord) -> dict[str, Any]:
         "next_poll_at": iso(repository.next_poll_at) if repository.next_poll_at else None,
         "webhook": repository.webhook.value,
         "missed_webhooks": repository.missed_webhooks,
+        "webhook_reason": repository.webhook_reason,
         "behind_seconds": None,
     }
 
@@ -130,7 +132,8 @@ def _label(row: dict[str, Any]) -> str:
 
 def _errors(row: dict[str, Any]) -> list[str]:
     failed = [f"{one['kind']} action: {one['last_error']}" for one in row["actions"] if one["last_error"]]
-    return ([row["last_error"]] if row.get("last_error") else []) + failed
+    unheard = [f"webhook: {row['webhook_reason']}"] if row["webhook_reason"] else []
+    return ([row["last_error"]] if row.get("last_error") else []) + unheard + failed
 
 
 def print_nothing() -> None:

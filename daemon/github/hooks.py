@@ -133,7 +133,7 @@ class Hooks:
     def deliveries(
         self, place: HookPlace, hook_id: int, *, since: datetime | None = None, pages: int = 1, size: int = PAGE
     ) -> list[LoggedDelivery]:
-        """The attempts after ``since``, newest first, from at most so many pages of the log."""
+        """Attempts, newest first: the pages of the log until one goes back to ``since``, but at most so many."""
         found: list[LoggedDelivery] = []
         cursor = ""
         for _ in range(pages):
@@ -141,10 +141,10 @@ class Hooks:
             answer = self._exchange.ask(call)
             items = shapes.list_of(parse_json(answer, asked=call.asked), asked=call.asked)
             found += [_delivery(item, asked=call.asked) for item in items]
-            cursor = _next_cursor(answer)
-            if not cursor or (since is not None and found and found[-1].delivered_at <= since):
+            cursor = _next_cursor(answer) if items else ""
+            if not cursor or (since is not None and found[-1].delivered_at <= since):
                 break
-        return [one for one in found if since is None or one.delivered_at > since]
+        return found
 
     def ref(self, place: HookPlace, hook_id: int, delivery_id: int) -> str | None:
         """The ref that a delivery of a push was about, None when its payload names none."""

@@ -30,10 +30,11 @@ _REVISE = """
     WHERE id = ?
 """
 _FACTS = """
-    SELECT branch.remote_sha, repository.webhook, repository.suspect_sha
+    SELECT branch.remote_sha, repository.webhook = 'healthy' AND repository.webhook_reason IS NULL,
+           repository.suspect_sha
     FROM branch JOIN repository ON repository.id = branch.repository_id WHERE branch.id = ?
 """
-_HEALTHY = "UPDATE repository SET webhook = ? WHERE id = ?"
+_HEALTHY = "UPDATE repository SET webhook = ?, webhook_reason = NULL WHERE id = ?"
 _ANNOUNCED = """
     UPDATE repository SET suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL WHERE id = ? AND suspect_sha = ?
 """
@@ -46,7 +47,7 @@ class _Target:
     wish: Wish
     repository_id: int
     remote_sha: str | None
-    webhook: str
+    well: bool  # as it was before
     suspect_sha: str | None
     healthy: bool = False
     announced: bool = False
@@ -88,7 +89,7 @@ class Arrivals:
         """Write what the deliveries changed besides themselves."""
         for target in self._targets.values():
             wishes.save(self._db, target.wish)
-            if target.healthy and target.webhook != WebhookHealth.HEALTHY:
+            if target.healthy and not target.well:
                 self._db.execute(_HEALTHY, (WebhookHealth.HEALTHY.value, target.repository_id))
             if target.announced:
                 self._db.execute(_ANNOUNCED, (target.repository_id, target.suspect_sha))
@@ -108,9 +109,9 @@ class Arrivals:
         return self._targets[key]
 
     def _load(self, repository_id: int, branch_id: int) -> _Target:
-        remote_sha, webhook, suspect_sha = self._db.execute(_FACTS, (branch_id,)).fetchone()
+        remote_sha, well, suspect_sha = self._db.execute(_FACTS, (branch_id,)).fetchone()
         wish = wishes.load(self._db, branch_id, self._now)
-        return _Target(wish, repository_id, remote_sha, webhook, suspect_sha)
+        return _Target(wish, repository_id, remote_sha, bool(well), suspect_sha)
 
     def _branch_id(self, repository_id: int, name: str) -> int:
         """The branch a push is for: while the default branch is unknown, any push may be for it."""

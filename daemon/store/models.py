@@ -56,6 +56,10 @@ class Repository(Table):
     suspect_branch = TextField(null=True)
     suspect_at = InstantField(null=True)
     search = BooleanField(default=True)  # whether its text may be searched
+    webhook_reason = TextField(null=True)  # why deliveries do not arrive, in GitHub's words
+    hook_log_due_at = InstantField(null=True)
+    hook_log_until = InstantField(null=True)  # deliveries up to here were looked at
+    hook_log_missed = IntegerField(default=0)  # ``missed_webhooks`` at that look
 
 
 class Branch(Table):

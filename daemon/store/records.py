@@ -101,6 +101,7 @@ def _repository(row: Any, branches: Sequence[Any]) -> RepositoryRecord:
         state=RepositoryState(row.state),
         webhook=WebhookHealth(row.webhook),
         missed_webhooks=row.missed_webhooks,
+        webhook_reason=row.webhook_reason,
         last_error=row.last_error or _error_before_its_name(branches),
         next_poll_at=row.next_poll_at,
         polled_at=row.polled_at,

@@ -105,6 +105,7 @@ def repository_json(record: RepositoryRecord, *, now: datetime, promised_seconds
         "last_error": _repository_error(record),
         "webhook": record.webhook.value,
         "missed_webhooks": record.missed_webhooks,
+        "webhook_reason": record.webhook_reason,
         "next_poll_at": iso(record.next_poll_at),
         "polled_at": iso(record.polled_at),
         "promised_seconds": promised_seconds,

@@ -84,6 +84,7 @@ SCHEMAS: dict[str, Schema] = {
         last_error=TEXT_OR_NULL,
         webhook={"enum": ["unknown", "healthy", "missing"]},
         missed_webhooks=NUMBER,
+        webhook_reason=TEXT_OR_NULL,
         next_poll_at=INSTANT_OR_NULL,
         polled_at=INSTANT_OR_NULL,
         promised_seconds={"type": "number"},

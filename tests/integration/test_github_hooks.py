@@ -156,7 +156,7 @@ def test_the_log_is_read_over_its_pages_until_an_instant(github: StandIn, client
     assert [one.id for one in read] == sorted((one.id for one in read), reverse=True)
     assert len(client.hooks.deliveries(PLACE, hook.id, pages=2, size=2)) == 4
     github.requests.clear()
-    assert client.hooks.deliveries(PLACE, hook.id, since=read[0].delivered_at, pages=9, size=2) == []
+    assert len(client.hooks.deliveries(PLACE, hook.id, since=read[0].delivered_at, pages=9, size=2)) == 2
     assert len(github.requests.paths()) == 1
 
 

@@ -1,0 +1,91 @@
+"""What GitHub's delivery log told of each repository's webhook, and when it is read next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from daemon.model import RepositoryRef, WebhookHealth
+from daemon.store.database import Database
+from daemon.store.fields import instant_text, optional_plain, optional_value, plain
+
+# A due time further ahead than any that is set can only come from a wall clock that jumped back since.
+_FARTHEST = timedelta(days=2)
+_BATCH = 500
+
+_DUE = """
+    SELECT id, owner, name, github_id, hook_log_until FROM repository
+    WHERE tracked AND (hook_log_due_at IS NULL OR hook_log_due_at <= ? OR hook_log_due_at > ?)
+    ORDER BY hook_log_due_at IS NOT NULL, hook_log_due_at, id LIMIT 1
+"""
+_COUNTED = "SELECT missed_webhooks, hook_log_missed FROM repository WHERE id = ?"
+_LATER = "UPDATE repository SET hook_log_due_at = ? WHERE id = ?"
+_READ = """
+    UPDATE repository SET missed_webhooks = ?, hook_log_missed = ?, hook_log_due_at = ?, hook_log_until = ?,
+                          webhook_reason = ?
+    WHERE id = ?
+"""
+_UNHOOKED = "UPDATE repository SET webhook_reason = ? WHERE id = ? AND webhook <> ?"
+_MISSING = """
+    UPDATE repository SET webhook = ?, suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL WHERE id = ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LogTarget:
+    """A repository whose log is to be read, and up to when it was; None before the first time."""
+
+    repository_id: int
+    repository: RepositoryRef
+    until: datetime | None
+
+
+class HookLog:
+    """Due times and findings, in columns of the repository: a restart loses nothing."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def due(self, now: datetime) -> LogTarget | None:
+        """The repository whose log has been due for longest."""
+        with self._db.read():
+            row = self._db.execute(_DUE, (instant_text(now), instant_text(now + _FARTHEST))).fetchone()
+        return None if row is None else LogTarget(row[0], RepositoryRef(*row[1:4]), optional_value(row[4]))
+
+    def arrived(self, guids: Sequence[str]) -> set[str]:
+        """Which of these deliveries are stored here."""
+        found: set[str] = set()
+        with self._db.read():
+            for start in range(0, len(guids), _BATCH):
+                batch = [plain(guid) for guid in guids[start : start + _BATCH]]
+                marks = ",".join("?" * len(batch))
+                rows = self._db.execute(f"SELECT guid FROM delivery WHERE guid IN ({marks})", batch)  # noqa: S608 - marks
+                found |= {row[0] for row in rows}
+        return found
+
+    def later(self, repository_id: int, *, due_at: datetime) -> None:
+        """It could not be read; ask again then."""
+        with self._db.write():
+            self._db.execute(_LATER, (instant_text(due_at), repository_id))
+
+    def unhooked(self, repository_id: int, *, due_at: datetime, reason: str) -> None:
+        """Nothing is sent here: ``reason`` tells why, unless deliveries are known to come all the same."""
+        with self._db.write():
+            self.later(repository_id, due_at=due_at)
+            self._db.execute(_UNHOOKED, (plain(reason), repository_id, WebhookHealth.HEALTHY.value))
+
+    def read(self, repository_id: int, *, until: datetime, due_at: datetime, missed: int, reason: str | None) -> int:
+        """The log was read up to ``until``, and told of so many missed pushes; how many of them are news.
+
+        With a ``reason`` the newest delivery failed: then a missed push means that webhooks do not work now.
+        """
+        with self._db.write():
+            counted, at_last_look = self._db.execute(_COUNTED, (repository_id,)).fetchone()
+            # What polling has counted since the last look are the same pushes: only those beyond them are news.
+            total = max(counted, at_last_look + missed)
+            times = (instant_text(due_at), instant_text(until))
+            self._db.execute(_READ, (total, total, *times, optional_plain(reason), repository_id))
+            if missed and reason is not None:
+                self._db.execute(_MISSING, (WebhookHealth.MISSING.value, repository_id))
+        return int(total - counted)

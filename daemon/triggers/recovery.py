@@ -1,0 +1,207 @@
+"""Recovery: reads GitHub's log of what it delivered, and looks where a push was announced in vain.
+
+Nothing is ever sent twice by GitHub on its own, so a delivery that failed stays failed. Polling would find the change
+as well: this finds it sooner where webhooks are thought to work, and tells why they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from daemon.clock import Clock
+from daemon.errors import (
+    Forbidden,
+    GitHubError,
+    Outage,
+    RateLimited,
+    RepositoryNotFound,
+    StoreUnavailable,
+    Unauthorized,
+)
+from daemon.github.client import GitHubClient
+from daemon.github.hooks import Attempts, Hook, HookPlace, LoggedDelivery, by_guid, leads_to, of_repository
+from daemon.logs import get_logger
+from daemon.model import BranchFacts, Trigger
+from daemon.store.hooklog import HookLog, LogTarget
+from daemon.store.jobs import Jobs
+from daemon.store.repositories import Repositories
+
+log = get_logger()
+
+# One repository a round, two requests as a rule: that spreads them over the hour and bounds them to some 900 an hour.
+# Beyond 450 repositories each is read less often than hourly, whoever waits longest first.
+ROUND_SECONDS = 8.0
+INTERVAL_SECONDS = 3600.0
+REFUSED_SECONDS = 86400.0
+PAUSE_SECONDS = 300.0  # after GitHub could not be asked at all
+# GitHub waits ten seconds for an answer: what is younger may not have ended, or not be in the log yet.
+SETTLED_SECONDS = 20.0
+MOST_PAGES = 5
+MOST_LOOKED_UP = 5  # pushes whose ref is asked for, where several branches are tracked
+
+NO_HOOK = "no webhook on GitHub leads to webhook.public_url: `headwater hooks install` makes one"
+SWITCHED_OFF = "the webhook is switched off on GitHub: `headwater hooks install` switches it on"
+NOT_HERE = "delivered (OK), but it did not arrive here: does webhook.public_url lead to this daemon?"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a log tells: the pushes that were missed, why the newest delivery is not here, and what is too fresh."""
+
+    missed: tuple[LoggedDelivery, ...]
+    reason: str | None
+    unsettled: bool
+
+
+def judge(
+    attempts: Sequence[Attempts], arrived: Collection[str], *, since: datetime | None, until: datetime
+) -> Verdict:
+    """Judge deliveries (newest first) of which ``arrived`` are stored here.
+
+    Those first sent after ``since`` count; without it none does, since nobody knows what came before. A failure
+    younger than ``until`` is left for the next time.
+    """
+    settled = [one for one in attempts if one.newest.delivered_at <= until]
+    absent = [one for one in settled if one.guid not in arrived]
+    missed = [
+        one.newest
+        for one in absent
+        if one.newest.event == "push" and since is not None and one.first and one.first.delivered_at > since
+    ]
+    fresh = [one for one in attempts if one.newest.delivered_at > until and not one.newest.ok]
+    newest = settled[0] if settled else None
+    failed = newest is not None and newest in absent and (not newest.newest.ok or newest.newest in missed)
+    return Verdict(tuple(missed), _reason(newest) if newest and failed else None, bool(fresh))
+
+
+def _reason(attempts: Attempts) -> str:
+    return NOT_HERE if attempts.newest.ok else attempts.newest.status or "GitHub does not say why"
+
+
+class Recovery:
+    """Reads one log a call; called by the scheduler, one call at a time.
+
+    ``url`` is where our hooks lead, None when nobody has told; ``interval_seconds`` how long a change may go unseen
+    without webhooks. ``on_found`` is called when a branch was put into the
+    queue, ``on_missed`` with the number of webhooks found missing.
+    """
+
+    def __init__(
+        self,
+        hook_log: HookLog,
+        repositories: Repositories,
+        jobs: Jobs,
+        client: GitHubClient,
+        *,
+        clock: Clock,
+        url: Callable[[], str | None],
+        interval_seconds: Callable[[], float],
+        on_found: Callable[[], None],
+        on_missed: Callable[[int], None],
+    ) -> None:
+        self._hook_log = hook_log
+        self._repositories = repositories
+        self._jobs = jobs
+        self._client = client
+        self._clock = clock
+        self._url = url
+        self._interval_seconds = interval_seconds
+        self._on_found = on_found
+        self._on_missed = on_missed
+        self._paused_until = 0.0
+
+    def tick(self) -> None:
+        """Read the log that has been due for longest, if one is."""
+        url = self._url()
+        if url is None or self._clock.monotonic() < self._paused_until:
+            return
+        target = self._hook_log.due(self._clock.now())
+        if target is not None:
+            with self._client.background():
+                self._try(target, url)
+
+    def _try(self, target: LogTarget, url: str) -> None:
+        try:
+            if self._client.hooks.permitted():
+                self._look(target, url)
+        except (Outage, Unauthorized) as error:
+            self._pause(error)
+        except GitHubError as error:
+            refused = isinstance(error, Forbidden | RepositoryNotFound)
+            due = self._clock.now() + timedelta(seconds=REFUSED_SECONDS if refused else INTERVAL_SECONDS)
+            self._hook_log.later(target.repository_id, due_at=due)
+            log.info("hook_log.unreadable", repository=target.repository.full_name, error=str(error), until=due)
+
+    def _pause(self, error: GitHubError) -> None:
+        seconds = PAUSE_SECONDS
+        if isinstance(error, RateLimited):
+            seconds = max(0.0, (error.until - self._clock.now()).total_seconds())
+        self._paused_until = self._clock.monotonic() + seconds
+        log.info("hook_log.paused", error=str(error), seconds=round(seconds))
+
+    # -- one repository ---------------------------------------------------------------------------
+
+    def _look(self, target: LogTarget, url: str) -> None:
+        place = of_repository(target.repository)
+        until = self._clock.now() - timedelta(seconds=SETTLED_SECONDS)
+        hook = _ours(self._client.hooks.at(place), url)
+        if hook is None or not hook.active:
+            due = self._clock.now() + timedelta(seconds=INTERVAL_SECONDS)
+            self._hook_log.unhooked(target.repository_id, due_at=due, reason=SWITCHED_OFF if hook else NO_HOOK)
+            return
+        pages = 1 if target.until is None else MOST_PAGES
+        attempts = by_guid(self._client.hooks.deliveries(place, hook.id, since=target.until, pages=pages))
+        arrived = self._hook_log.arrived([one.guid for one in attempts])
+        verdict = judge(attempts, arrived, since=target.until, until=until)
+        if verdict.missed:
+            self._recover(target, self._announced(target, place, hook, verdict.missed), verdict)
+        self._conclude(target, verdict, until=until)
+
+    def _announced(
+        self, target: LogTarget, place: HookPlace, hook: Hook, missed: Sequence[LoggedDelivery]
+    ) -> list[BranchFacts]:
+        """The tracked branches that were pushed to, all of them where asking would cost too much."""
+        branches = self._repositories.branches(target.repository_id)
+        if len(branches) <= 1 or len(missed) > MOST_LOOKED_UP:
+            return branches
+        refs = {self._client.hooks.ref(place, hook.id, delivery.id) for delivery in missed}
+        return [branch for branch in branches if f"refs/heads/{branch.name}" in refs]
+
+    def _recover(self, target: LogTarget, branches: Sequence[BranchFacts], verdict: Verdict) -> None:
+        name, count, words = target.repository.full_name, len(verdict.missed), verdict.missed[0].status
+        log.warning("webhook.failed", repository=name, count=count, github=words)
+        now = self._clock.now()
+        if self._jobs.want([branch.id for branch in branches], Trigger.RECOVERY, now=now):
+            self._on_found()
+        # Its next look was set for as long as webhooks were thought to work.
+        self._repositories.look_by(target.repository_id, at=now + timedelta(seconds=self._interval_seconds()))
+
+    def _conclude(self, target: LogTarget, verdict: Verdict, *, until: datetime) -> None:
+        seconds = SETTLED_SECONDS if verdict.unsettled else INTERVAL_SECONDS
+        news = self._hook_log.read(
+            target.repository_id,
+            until=until,
+            due_at=self._clock.now() + timedelta(seconds=seconds),
+            missed=len(verdict.missed),
+            reason=verdict.reason,
+        )
+        if news:
+            self._on_missed(news)
+
+
+def _ours(hooks: Sequence[Hook], url: str) -> Hook | None:
+    """The hook that leads here; an active one when there are several."""
+    ours = sorted((hook for hook in hooks if leads_to(hook, url)), key=lambda hook: not hook.active)
+    return ours[0] if ours else None
+
+
+def recover_safely(recovery: Recovery) -> None:
+    """One call as the scheduler makes it: whatever goes wrong, the next one comes."""
+    try:
+        recovery.tick()
+    except StoreUnavailable as error:
+        log.warning("hook_log.store_unavailable", error=str(error))
+    except Exception as error:
+        log.error("hook_log.unexpected_error", exc_info=error)
