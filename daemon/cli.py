@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from daemon import __version__
+from daemon.cli_hooks import hooks
 from daemon.errors import ConfigError, HeadwaterError
 
 if TYPE_CHECKING:
@@ -312,6 +313,9 @@ def retry_actions(context: Context, action: str | None, as_json: bool) -> None:
         _print_json({"retried": count})
     else:
         click.echo(f"{count} tried again" if count else "nothing has failed")
+
+
+cli.add_command(hooks)
 
 
 def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:

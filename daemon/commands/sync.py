@@ -88,7 +88,7 @@ def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger
             "GitHub is not configured: set github.token (or GITHUB_TOKEN), github.app_id, "
             "or github.anonymous = true for public repositories"
         )
-    if url := _daemon_url(config.storage.sqlite_path, Clock()):
+    if url := daemon_url(config.storage.sqlite_path, Clock()):
         return Asking(config, url).sync(names, trigger)
     core = Core(config, clock=Clock(), metrics=Metrics())
     logs.configure(
@@ -103,7 +103,7 @@ def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger
         core.close()
 
 
-def _daemon_url(path: Path, clock: Clock) -> str | None:
+def daemon_url(path: Path, clock: Clock) -> str | None:
     """Where the daemon that owns the store is asked; one that is just starting is given time to listen."""
     deadline = clock.monotonic() + STARTING_SECONDS
     while (owner := Database.locked_by(path)) is not None:
