@@ -117,12 +117,13 @@ def sync(context: Context, names: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--online", is_flag=True, help="Also try the token, the rate limit and each repository on GitHub.")
+@click.option("--online", is_flag=True, help="Also ask GitHub about the token, each repository and its webhook.")
 @as_json
 @click.pass_obj
 def check(context: Context, online: bool, as_json: bool) -> None:
     """Validate the configuration."""
-    from daemon.commands.check import check_config, check_online
+    from daemon.commands.check import check_config
+    from daemon.commands.online import check_online
 
     config = context.load()
     findings = check_config(config)

@@ -101,6 +101,7 @@ class RemoteRepository:
     default_branch: str | None
     archived: bool = False
     private: bool = False
+    permissions: tuple[str, ...] = field(default=(), compare=False)  # of who asks: they are not the repository's
 
 
 @dataclass(frozen=True, slots=True)

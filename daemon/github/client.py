@@ -16,6 +16,7 @@ from daemon.errors import (
     BranchNotFound,
     Forbidden,
     GraphQLUnavailable,
+    ObjectNotFound,
     RepositoryEmpty,
     RepositoryNotFound,
     RepositoryReplaced,
@@ -29,6 +30,7 @@ from daemon.github.governor import GRAPHQL, Governor
 from daemon.github.hooks import Hooks
 from daemon.github.paths import repository_path
 from daemon.github.protocol import Answer, Subject, is_sha, parse_json
+from daemon.github.tokenfacts import TokenFacts, token_facts
 from daemon.model import (
     EMPTY_BLOB_SHA,
     EMPTY_TREE_SHA,
@@ -253,12 +255,16 @@ class GitHubClient:
             self._json(Call(endpoint="meta", asked=asked, asker=None, path="/meta", public=True)), asked=asked
         )
 
-    def rate_limit(self, installation: int | None = None) -> dict[str, dict[str, int]]:
-        """The budgets by resource: ``limit``, ``remaining`` and ``reset`` (epoch seconds). Costs nothing."""
+    def token_facts(self, installation: int | None = None) -> TokenFacts:
+        """What GitHub says of the token, or of an installation's. Costs nothing."""
         asked = "the rate limit"
-        value = self._json(Call(endpoint="rate_limit", asked=asked, path="/rate_limit", asker=installation))
-        resources = shapes.object_of(shapes.object_of(value, asked=asked).get("resources"), asked=asked)
-        return {name: _budget(body, asked=asked) for name, body in resources.items()}
+        try:
+            answer = self._exchange.ask(
+                Call(endpoint="rate_limit", asked=asked, path="/rate_limit", asker=installation)
+            )
+        except ObjectNotFound:  # Enterprise Server without limits
+            return TokenFacts({}, None, None)
+        return token_facts(answer, asked=asked)
 
     def _asker_elsewhere(self, ref: RepositoryRef) -> RepositoryRef | int | None:
         """Who may find a repository that its name does not lead to; None when nobody can.
@@ -424,8 +430,3 @@ def _graphql_limit(answer: Answer) -> Answer:
     except BadAnswer:
         return answer
     return dataclasses.replace(answer, status=HTTPStatus.TOO_MANY_REQUESTS) if limited else answer
-
-
-def _budget(body: Any, *, asked: str) -> dict[str, int]:
-    facts = shapes.object_of(body, asked=asked)
-    return {key: shapes.count_of(facts.get(key), key, asked=asked) for key in ("limit", "remaining", "reset")}

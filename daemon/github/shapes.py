@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from daemon.errors import BadAnswer
-from daemon.github.protocol import is_sha
+from daemon.github.protocol import is_sha, quoted
 from daemon.model import Commit, Comparison, RemoteEntry, RemoteRepository, RemoteTree
 from daemon.values import Network
 
@@ -86,6 +86,7 @@ def repository(value: object, *, asked: str) -> RemoteRepository:
     """A repository as REST describes it. ``default_branch`` is named even before the first commit."""
     body = object_of(value, asked=asked)
     owner, name = split_name(body.get("full_name"), asked=asked)
+    granted = body.get("permissions")
     return RemoteRepository(
         github_id=count_of(body.get("id"), "id", asked=asked),
         owner=owner,
@@ -93,6 +94,7 @@ def repository(value: object, *, asked: str) -> RemoteRepository:
         default_branch=text_of(body.get("default_branch"), "default_branch", asked=asked),
         archived=body.get("archived") is True,
         private=body.get("private") is True,
+        permissions=tuple(quoted(name) for name, given in _optional(granted).items() if given is True),
     )
 
 

@@ -34,11 +34,11 @@ def headwater(*arguments: str, cwd: Path, **environ: str) -> subprocess.Complete
 def test_no_command_prints_the_help_and_is_wrong_usage(tmp_path: Path) -> None:
     ended = headwater(cwd=tmp_path)
     assert ended.returncode == 2
-    for command in ("run", "sync", "check", "status", "ls", "cat", "log", "changes", "verify", "demo"):
+    for command in ("run", "sync", "check", "status", "ls", "cat", "log", "changes", "verify", "hooks", "demo"):
         assert command in ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "sync", "check", "status", "verify", "demo"])
+@pytest.mark.parametrize("command", ["run", "sync", "check", "status", "verify", "hooks", "demo"])
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     ended = headwater(command, "--help", cwd=tmp_path)
     assert ended.returncode == 0

@@ -16,6 +16,7 @@ from daemon import errors
 from daemon.clock import Clock
 from daemon.github import ClientSettings, GitHubClient, Governor, RequestSeen
 from daemon.github.shapes import blob_sha
+from daemon.github.tokenfacts import expires_at
 from daemon.model import EMPTY_BLOB_SHA, EMPTY_TREE_SHA, HeadsQuery, RemoteTree, RepositoryRef
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -489,10 +490,31 @@ def test_what_is_no_object_id_never_becomes_a_path(peer: Peer, client: GitHubCli
     assert peer.requests == []
 
 
-def test_the_rate_limit_is_read_by_resource(peer: Peer, client: GitHubClient) -> None:
+def test_the_token_tells_its_limits_scopes_and_end(peer: Peer, client: GitHubClient) -> None:
     core = {"limit": 5000, "remaining": 4999, "reset": 1790000000, "used": 1}
-    peer.on("/rate_limit", http(200, {"resources": {"core": core}, "rate": core}))
-    assert client.rate_limit() == {"core": {"limit": 5000, "remaining": 4999, "reset": 1790000000}}
+    told = {"X-OAuth-Scopes": "repo, read:org", "GitHub-Authentication-Token-Expiration": "2026-12-01 01:00:00 +0100"}
+    peer.on("/rate_limit", http(200, {"resources": {"core": core}, "rate": core}, **told))
+    facts = client.token_facts()
+    assert facts.limits == {"core": {"limit": 5000, "remaining": 4999, "reset": 1790000000}}
+    assert facts.scopes == ("repo", "read:org")
+    assert facts.expires_at == datetime(2026, 12, 1, tzinfo=UTC)
+
+
+def test_a_server_without_limits_and_a_token_without_scopes_tell_nothing(peer: Peer, client: GitHubClient) -> None:
+    peer.on("/rate_limit", http(404, {"message": "Rate limiting is not enabled."}), http(200, {"resources": {}}))
+    for _ in range(2):
+        facts = client.token_facts()
+        assert (facts.limits, facts.scopes, facts.expires_at) == ({}, None, None)
+
+
+@pytest.mark.parametrize("text", ["2026-12-01 00:00:00 UTC", "2026-11-30 17:00:00 -0700", " 2026-12-01 00:00:00 +0000"])
+def test_the_end_of_a_token_is_read_in_every_spelling(text: str) -> None:
+    assert expires_at({"github-authentication-token-expiration": text}) == datetime(2026, 12, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2026-12-01", "9999999-01-01 00:00:00 UTC"])
+def test_an_end_that_cannot_be_read_is_none(text: str) -> None:
+    assert expires_at({"github-authentication-token-expiration": text}) is None
 
 
 # Archives
