@@ -19,6 +19,7 @@ from daemon.github.hooks import (
     Hook,
     HookPlace,
     LoggedDelivery,
+    PlacedHook,
     by_guid,
     leads_to,
     of_organisation,
@@ -49,14 +50,6 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         return {"repository": self.repository, "state": self.state, "message": self.message, **self.details}
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A hook of ours and where it is."""
-
-    place: HookPlace
-    hook: Hook
 
 
 class Desk:
@@ -187,7 +180,7 @@ def redeliver(desk: Desk, *, dry_run: bool = False) -> list[Row]:
 
     def at(place: HookPlace) -> list[Row]:
         rows = [
-            _sent_again(desk, Found(place, hook), attempts.newest, dry_run=dry_run)
+            _sent_again(desk, PlacedHook(place, hook), attempts.newest, dry_run=dry_run)
             for hook in desk.ours(place)
             for attempts in by_guid(desk.hooks.deliveries(place, hook.id, since=since, pages=MOST_PAGES))
             if not attempts.newest.ok and attempts.newest.delivered_at > since
@@ -197,7 +190,7 @@ def redeliver(desk: Desk, *, dry_run: bool = False) -> list[Row]:
     return desk.each(at)
 
 
-def _sent_again(desk: Desk, found: Found, delivery: LoggedDelivery, *, dry_run: bool) -> Row:
+def _sent_again(desk: Desk, found: PlacedHook, delivery: LoggedDelivery, *, dry_run: bool) -> Row:
     if not dry_run:
         desk.hooks.redeliver(found.place, found.hook.id, delivery.id)
     facts = {
@@ -210,20 +203,20 @@ def _sent_again(desk: Desk, found: Found, delivery: LoggedDelivery, *, dry_run: 
     return Row(found.place.name, "failed before" if dry_run else "sent again", words, details=facts)
 
 
-def removable(desk: Desk) -> tuple[list[Found], list[Row]]:
+def removable(desk: Desk) -> tuple[list[PlacedHook], list[Row]]:
     """Our hooks, and a row for each place that has none."""
-    found: list[Found] = []
+    found: list[PlacedHook] = []
 
     def at(place: HookPlace) -> list[Row]:
         ours = desk.ours(place)
-        found.extend(Found(place, hook) for hook in ours)
+        found.extend(PlacedHook(place, hook) for hook in ours)
         return [] if ours else [Row(place.name, "nothing", f"no webhook leads to {desk.url}")]
 
     rows = desk.each(at)
     return found, rows
 
 
-def remove(desk: Desk, found: Sequence[Found]) -> list[Row]:
+def remove(desk: Desk, found: Sequence[PlacedHook]) -> list[Row]:
     """Remove these hooks from GitHub."""
     rows = []
     for one in found:

@@ -102,7 +102,7 @@ class PingTest:
 
 def _arrived(ping: _Ping, history: History) -> DeliveryRecord | None:
     recent = history.deliveries(before_id=None, limit=RECENT)
-    about = None if ping.place.github_id is None else ping.place.name.lower()
+    about = None if ping.place.of_all else ping.place.name.lower()
     for one in recent:
         named = one.repository.lower() if one.repository else None
         if one.id > ping.newest_here and one.event == "ping" and named == about:

@@ -39,6 +39,11 @@ class HookPlace:
     def github_id(self) -> int | None:
         return self.asker.github_id if isinstance(self.asker, RepositoryRef) else None
 
+    @property
+    def of_all(self) -> bool:
+        """Whether its hooks are for all repositories of an organisation."""
+        return self.name.endswith("/*")
+
 
 @dataclass(frozen=True, slots=True)
 class Hook:
@@ -55,8 +60,19 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedHook:
+    """A hook and where it is."""
+
+    place: HookPlace
+    hook: Hook
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedDelivery:
-    """One attempt of a delivery as GitHub's log has it; ``status`` is GitHub's words."""
+    """One attempt of a delivery as GitHub's log has it; ``status`` is GitHub's words.
+
+    ``repository_id`` is None where it is not told, or the event was about none.
+    """
 
     id: int
     guid: str
@@ -65,6 +81,7 @@ class LoggedDelivery:
     redelivery: bool
     status: str
     status_code: int
+    repository_id: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -261,7 +278,7 @@ def _last_response(value: object) -> str:
 
 def _delivery(value: object, *, asked: str) -> LoggedDelivery:
     facts = shapes.object_of(value, asked=asked)
-    code = facts.get("status_code")
+    code, repository_id = facts.get("status_code"), facts.get("repository_id")
     return LoggedDelivery(
         id=shapes.count_of(facts.get("id"), "id", asked=asked),
         guid=shapes.text_of(facts.get("guid"), "guid", asked=asked),
@@ -270,6 +287,7 @@ def _delivery(value: object, *, asked: str) -> LoggedDelivery:
         redelivery=facts.get("redelivery") is True,
         status=_words(facts.get("status")),
         status_code=code if isinstance(code, int) else 0,
+        repository_id=repository_id if isinstance(repository_id, int) else None,
     )
 
 

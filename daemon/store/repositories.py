@@ -56,6 +56,8 @@ _SUSPECT = """
 _MISSED = """
     UPDATE repository SET missed_webhooks = missed_webhooks + 1, webhook = ?,
                           next_poll_at = CASE WHEN webhook = 'healthy' THEN ? ELSE next_poll_at END,
+                          hook_log_due_at = CASE WHEN webhook <> 'missing' AND hook_log_until IS NOT NULL THEN NULL
+                                                 ELSE hook_log_due_at END,
                           suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL
     WHERE suspect_at <= ?
 """
@@ -303,6 +305,7 @@ class Repositories:
         """Count every head found up to that instant, and not announced since, as a missed webhook; how many.
 
         One whose webhooks were thought to work is due at once: its next look was set for as long.
+        So is GitHub's delivery log, where it could be read and has not told yet why.
         """
         with self._db.write():
             params = (WebhookHealth.MISSING.value, instant_text(now), instant_text(before))

@@ -98,11 +98,11 @@ class Heads:
     def _is_up(self) -> bool:
         """Whether GitHub answers at all, by the one question that costs nothing."""
         try:
-            self._client.rate_limit()
+            self._client.token_facts()
         except Outage:
             return False
         except GitHubError:
-            return True  # Enterprise Server without limits says 404, but it does say something
+            return True  # it refuses, but it does say something
         return True
 
     def _one_by_rest(self, target: PollTarget) -> RepositoryHeads:

@@ -21,7 +21,16 @@ from daemon.errors import (
     Unauthorized,
 )
 from daemon.github.client import GitHubClient
-from daemon.github.hooks import Attempts, Hook, HookPlace, LoggedDelivery, by_guid, leads_to, of_repository
+from daemon.github.hooks import (
+    Attempts,
+    HookPlace,
+    LoggedDelivery,
+    PlacedHook,
+    by_guid,
+    leads_to,
+    of_organisation,
+    of_repository,
+)
 from daemon.logs import get_logger
 from daemon.model import BranchFacts, Trigger
 from daemon.store.hooklog import HookLog, LogTarget
@@ -30,7 +39,7 @@ from daemon.store.repositories import Repositories
 
 log = get_logger()
 
-# One repository a round, two requests as a rule: that spreads them over the hour and bounds them to some 900 an hour.
+# One repository a round, two or three requests as a rule: that spreads them over the hour and bounds them.
 # Beyond 450 repositories each is read less often than hourly, whoever waits longest first.
 ROUND_SECONDS = 8.0
 INTERVAL_SECONDS = 3600.0
@@ -41,7 +50,7 @@ SETTLED_SECONDS = 20.0
 MOST_PAGES = 5
 MOST_LOOKED_UP = 5  # pushes whose ref is asked for, where several branches are tracked
 
-NO_HOOK = "no webhook on GitHub leads to webhook.public_url: `headwater hooks install` makes one"
+NO_HOOK = "no webhook of the repository leads to webhook.public_url: `headwater hooks install` makes one"
 SWITCHED_OFF = "the webhook is switched off on GitHub: `headwater hooks install` switches it on"
 NOT_HERE = "delivered (OK), but it did not arrive here: does webhook.public_url lead to this daemon?"
 
@@ -111,6 +120,7 @@ class Recovery:
         self._on_found = on_found
         self._on_missed = on_missed
         self._paused_until = 0.0
+        self._closed_until: dict[str, float] = {}  # owners whose hooks the token may not see
 
     def tick(self) -> None:
         """Read the log that has been due for longest, if one is."""
@@ -144,29 +154,49 @@ class Recovery:
     # -- one repository ---------------------------------------------------------------------------
 
     def _look(self, target: LogTarget, url: str) -> None:
-        place = of_repository(target.repository)
         until = self._clock.now() - timedelta(seconds=SETTLED_SECONDS)
-        hook = _ours(self._client.hooks.at(place), url)
-        if hook is None or not hook.active:
+        placed = self._find(target, url)
+        if placed is None or not placed.hook.active:
             due = self._clock.now() + timedelta(seconds=INTERVAL_SECONDS)
-            self._hook_log.unhooked(target.repository_id, due_at=due, reason=SWITCHED_OFF if hook else NO_HOOK)
+            self._hook_log.unhooked(target.repository_id, due_at=due, reason=SWITCHED_OFF if placed else NO_HOOK)
             return
-        pages = 1 if target.until is None else MOST_PAGES
-        attempts = by_guid(self._client.hooks.deliveries(place, hook.id, since=target.until, pages=pages))
+        attempts = by_guid(self._deliveries(target, placed))
         arrived = self._hook_log.arrived([one.guid for one in attempts])
         verdict = judge(attempts, arrived, since=target.until, until=until)
         if verdict.missed:
-            self._recover(target, self._announced(target, place, hook, verdict.missed), verdict)
+            self._recover(target, self._announced(target, placed, verdict.missed), verdict)
         self._conclude(target, verdict, until=until)
 
-    def _announced(
-        self, target: LogTarget, place: HookPlace, hook: Hook, missed: Sequence[LoggedDelivery]
-    ) -> list[BranchFacts]:
+    def _find(self, target: LogTarget, url: str) -> PlacedHook | None:
+        """The hook that leads here: the repository's own, else its organisation's."""
+        owner = target.repository.owner
+        own = self._ours(of_repository(target.repository), url)
+        if own is not None or self._clock.monotonic() < self._closed_until.get(owner, 0.0):
+            return own
+        try:
+            return self._ours(of_organisation(owner), url)
+        except Forbidden:  # also when it is a user's account, which has no hooks
+            self._closed_until[owner] = self._clock.monotonic() + REFUSED_SECONDS
+            return None
+
+    def _ours(self, place: HookPlace, url: str) -> PlacedHook | None:
+        """The hook that leads here; an active one when there are several."""
+        ours = [hook for hook in self._client.hooks.at(place) if leads_to(hook, url)]
+        return PlacedHook(place, min(ours, key=lambda hook: not hook.active)) if ours else None
+
+    def _deliveries(self, target: LogTarget, placed: PlacedHook) -> list[LoggedDelivery]:
+        """What was sent for this repository: an organisation's log has that of all."""
+        pages = 1 if target.until is None else MOST_PAGES
+        sent = self._client.hooks.deliveries(placed.place, placed.hook.id, since=target.until, pages=pages)
+        own = {None, target.repository.github_id}
+        return [one for one in sent if one.repository_id in own] if placed.place.of_all else sent
+
+    def _announced(self, target: LogTarget, placed: PlacedHook, missed: Sequence[LoggedDelivery]) -> list[BranchFacts]:
         """The tracked branches that were pushed to, all of them where asking would cost too much."""
         branches = self._repositories.branches(target.repository_id)
         if len(branches) <= 1 or len(missed) > MOST_LOOKED_UP:
             return branches
-        refs = {self._client.hooks.ref(place, hook.id, delivery.id) for delivery in missed}
+        refs = {self._client.hooks.ref(placed.place, placed.hook.id, delivery.id) for delivery in missed}
         return [branch for branch in branches if f"refs/heads/{branch.name}" in refs]
 
     def _recover(self, target: LogTarget, branches: Sequence[BranchFacts], verdict: Verdict) -> None:
@@ -189,12 +219,6 @@ class Recovery:
         )
         if news:
             self._on_missed(news)
-
-
-def _ours(hooks: Sequence[Hook], url: str) -> Hook | None:
-    """The hook that leads here; an active one when there are several."""
-    ours = sorted((hook for hook in hooks if leads_to(hook, url)), key=lambda hook: not hook.active)
-    return ours[0] if ours else None
 
 
 def recover_safely(recovery: Recovery) -> None:

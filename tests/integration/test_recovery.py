@@ -200,7 +200,7 @@ def test_who_may_not_read_a_log_asks_once_a_day(watcher: Watcher, scopes: str | 
 def test_without_a_hook_that_leads_here_that_is_the_reason(watcher: Watcher) -> None:
     (hook,) = watcher.github.deliveries.hooks(watcher.github.repository("octo/data").id)
     hook.active = False
-    assert len(watcher.look()) == 1
+    assert watcher.look() == ["/repos/octo/data/hooks"]
     assert watcher.facts[2] == SWITCHED_OFF
     hook.url = "http://127.0.0.1:1/somewhere/else"
     watcher.look()
@@ -215,6 +215,60 @@ def test_deliveries_that_come_another_way_need_no_hook_of_the_repository(watcher
     watcher.github.deliveries.remove_hook(watcher.github.deliveries.records()[0].hook.id)
     watcher.look()
     assert watcher.facts == (WebhookHealth.HEALTHY, 0, None)
+
+
+def test_an_organisations_hook_has_a_log_for_all_its_repositories(make: Callable[..., Watcher], repo: GitRepo) -> None:
+    watcher = make(repositories_rules=(Rule(), Rule(name="b")))
+    watcher.github.scopes = "repo, admin:org_hook"
+    watcher.github.add("octo/b", repo.path)
+    watcher.bench.poller.tick()
+    watcher.bench.settle()
+    watcher.github.deliveries.add_hook(
+        watcher.github.repository("octo/data").owner_id,
+        URL,
+        "s",
+        content_type="json",
+        events=("push",),
+        target_type="organization",
+    )
+    for _ in range(2):
+        watcher.look()
+    watcher.push(403)
+    watcher.look()
+    assert "/orgs/octo/hooks" in watcher.bench.requests()
+    watcher.look(after=8)
+    other = watcher.bench.repositories.record("octo", "b")
+    assert other is not None
+    assert watcher.facts == (WebhookHealth.MISSING, 1, REFUSED)
+    assert (other.webhook, other.missed_webhooks, other.webhook_reason) == (WebhookHealth.UNKNOWN, 0, None)
+
+
+def test_an_organisation_that_may_not_be_looked_at_is_asked_about_once_a_day(watcher: Watcher) -> None:
+    watcher.github.deliveries.remove_hook(
+        watcher.github.deliveries.hooks(watcher.github.repository("octo/data").id)[0].id
+    )
+    assert watcher.look() == ["/repos/octo/data/hooks", "/orgs/octo/hooks"]
+    assert [watcher.look() for _ in range(23)] == [["/repos/octo/data/hooks"]] * 23
+    assert len(watcher.look()) == 2
+
+
+def test_a_webhook_that_polling_finds_missing_has_its_log_read_at_once(watcher: Watcher) -> None:
+    watcher.bench.time.advance(60)
+    watcher.push(403)
+    watcher.bench.poller.tick()
+    watcher.bench.settle()
+    assert watcher.look(after=60) == []
+    watcher.bench.poller.tick()
+    assert len(watcher.look(after=8)) == 2
+    assert watcher.facts == (WebhookHealth.MISSING, 1, REFUSED)
+    watcher.push(403)
+    watcher.bench.time.advance(60)
+    watcher.bench.poller.tick()
+    watcher.bench.settle()
+    watcher.bench.time.advance(60)
+    watcher.bench.poller.tick()
+    assert watcher.facts[1] == 2
+    assert watcher.look(after=8) == []  # why is known
 
 
 def test_without_a_public_url_or_a_token_nothing_is_asked(watcher: Watcher, make: Callable[..., Watcher]) -> None:
