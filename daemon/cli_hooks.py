@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 if TYPE_CHECKING:
-    from daemon.cli import Context
     from daemon.commands.hooks import Row
     from daemon.config import Config
 
 EXIT_FAILED = 1
+
+
+class Context(Protocol):
+    """What `daemon.cli` hands to every command."""
+
+    def load(self) -> Config: ...
 
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:

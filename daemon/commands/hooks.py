@@ -140,12 +140,14 @@ def show(desk: Desk) -> list[Row]:
 
 
 def _shown(desk: Desk, place: HookPlace, hook: Hook) -> Row:
+    events = " ".join(hook.events) or "no events"
+    told = f"{'active' if hook.active else 'off'}, {hook.content_type or '?'}, {events}, last response "
+    told += hook.last_response or "unknown"
     if not leads_to(hook, desk.url):
-        return Row(place.name, "other", f"leads to {hook.url}", details=_facts(hook))
-    wrong = shortcomings(hook)
-    told = f"last response {hook.last_response or 'unknown'}"
-    if wrong:
-        return Row(place.name, "wrong", f"{'; '.join(wrong)}: `headwater hooks install`; {told}", details=_facts(hook))
+        return Row(place.name, "other", f"leads to {hook.url} ({told})", details=_facts(hook))
+    if wrong := shortcomings(hook):
+        words = f"{'; '.join(wrong)}: `headwater hooks install` corrects it ({told})"
+        return Row(place.name, "wrong", words, details=_facts(hook))
     return Row(place.name, "ok", told, details=_facts(hook))
 
 

@@ -15,10 +15,11 @@ _FARTHEST = timedelta(days=2)
 _BATCH = 500
 
 _DUE = """
-    SELECT id, owner, name, github_id, hook_log_until FROM repository
+    SELECT id, owner, name, github_id, hook_log_until, hook_log_due_at FROM repository
     WHERE tracked AND (hook_log_due_at IS NULL OR hook_log_due_at <= ? OR hook_log_due_at > ?)
     ORDER BY hook_log_due_at IS NOT NULL, hook_log_due_at, id LIMIT 1
 """
+_TAKE = "UPDATE repository SET hook_log_due_at = ? WHERE id = ? AND hook_log_due_at IS NOT DISTINCT FROM ?"
 _COUNTED = "SELECT missed_webhooks, hook_log_missed FROM repository WHERE id = ?"
 _LATER = "UPDATE repository SET hook_log_due_at = ? WHERE id = ?"
 _READ = """
@@ -47,11 +48,16 @@ class HookLog:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def due(self, now: datetime) -> LogTarget | None:
-        """The repository whose log has been due for longest."""
+    def take(self, *, now: datetime, lease_seconds: float) -> LogTarget | None:
+        """The repository whose log has been due for longest, for this caller alone until the lease ends."""
         with self._db.read():
             row = self._db.execute(_DUE, (instant_text(now), instant_text(now + _FARTHEST))).fetchone()
-        return None if row is None else LogTarget(row[0], RepositoryRef(*row[1:4]), optional_value(row[4]))
+        if row is None:
+            return None
+        until = instant_text(now + timedelta(seconds=lease_seconds))
+        with self._db.write():
+            taken = self._db.execute(_TAKE, (until, row[0], row[5])).rowcount
+        return LogTarget(row[0], RepositoryRef(*row[1:4]), optional_value(row[4])) if taken else None
 
     def arrived(self, guids: Sequence[str]) -> set[str]:
         """Which of these deliveries are stored here."""

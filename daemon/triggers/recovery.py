@@ -93,8 +93,8 @@ class Recovery:
     """Reads one log a call; called by the scheduler, one call at a time.
 
     ``url`` is where our hooks lead, None when nobody has told; ``interval_seconds`` how long a change may go unseen
-    without webhooks. ``on_found`` is called when a branch was put into the
-    queue, ``on_missed`` with the number of webhooks found missing.
+    without webhooks. ``on_found`` is called when a branch was put into the queue, ``on_missed`` with the number of
+    webhooks found missing.
     """
 
     def __init__(
@@ -127,22 +127,28 @@ class Recovery:
         url = self._url()
         if url is None or self._clock.monotonic() < self._paused_until:
             return
-        target = self._hook_log.due(self._clock.now())
+        try:
+            permitted = self._client.hooks.permitted()
+        except Unauthorized as error:
+            self._pause(error)
+            return
+        target = self._hook_log.take(now=self._clock.now(), lease_seconds=PAUSE_SECONDS) if permitted else None
         if target is not None:
             with self._client.background():
                 self._try(target, url)
 
     def _try(self, target: LogTarget, url: str) -> None:
         try:
-            if self._client.hooks.permitted():
-                self._look(target, url)
+            self._look(target, url)
         except (Outage, Unauthorized) as error:
             self._pause(error)
         except GitHubError as error:
             refused = isinstance(error, Forbidden | RepositoryNotFound)
             due = self._clock.now() + timedelta(seconds=REFUSED_SECONDS if refused else INTERVAL_SECONDS)
             self._hook_log.later(target.repository_id, due_at=due)
-            log.info("hook_log.unreadable", repository=target.repository.full_name, error=str(error), until=due)
+            log.info(
+                "hook_log.unreadable", repository=target.repository.full_name, error=str(error), until=due.isoformat()
+            )
 
     def _pause(self, error: GitHubError) -> None:
         seconds = PAUSE_SECONDS

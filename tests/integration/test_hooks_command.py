@@ -166,6 +166,7 @@ def test_the_last_response_is_shown(bench: Bench) -> None:
     (row,) = bench.rows("list")
     assert (row["active"], row["content_type"], row["secret"]) == (True, "json", True)
     assert "403" in row["last_response"]
+    assert "active, json, *, last response 403" in bench.run("list").stdout
 
 
 @pytest.mark.parametrize("scopes", ["repo", None])

@@ -173,6 +173,13 @@ def test_a_log_is_read_hourly_and_the_time_survives_a_restart(watcher: Watcher) 
     assert len(again.look(after=2)) == 2
 
 
+def test_a_log_is_taken_by_one_at_a_time_and_is_due_again_when_that_one_dies(watcher: Watcher) -> None:
+    hook_log, now = HookLog(watcher.bench.database), watcher.bench.time.at + timedelta(hours=1)
+    assert hook_log.take(now=now, lease_seconds=60) is not None
+    assert hook_log.take(now=now, lease_seconds=60) is None
+    assert hook_log.take(now=now + timedelta(seconds=60), lease_seconds=60) is not None
+
+
 def test_a_clock_that_jumped_back_does_not_silence_it(watcher: Watcher) -> None:
     watcher.bench.time.at -= timedelta(days=3)
     assert len(watcher.look(after=0)) == 2
