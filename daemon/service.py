@@ -310,6 +310,7 @@ class Service:
         self._warn()
         self._core.client.reconfigure(client_settings(new))
         self._poller.forget_graphql_outage()
+        self._recovery.forget_refusals()
         self._schedule_polls()
         self._schedule_entities()
         self._addresses.ask_again()

@@ -223,8 +223,10 @@ class WebhookSettings:
     def delivery_url(self, public_url: str | None = None) -> str | None:
         """What GitHub is to post deliveries to, by ``public_url`` or the configured one; None without either."""
         url = public_url or self.public_url
-        parts = urlsplit(url or "")
-        return url if parts.path.strip("/") or not url else parts._replace(path=self.path).geturl()
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        return url if parts.path.strip("/") else parts._replace(path=self.path).geturl()
 
     def secrets(self) -> tuple[bytes, ...]:
         """The secrets in force, as HMAC keys; the file is read again."""

@@ -75,6 +75,12 @@ class HookLog:
         with self._db.write():
             self._db.execute(_LATER, (instant_text(due_at), repository_id))
 
+    def sooner(self, *, due_at: datetime) -> None:
+        """Read no log later than ``due_at``."""
+        at = instant_text(due_at)
+        with self._db.write():
+            self._db.execute("UPDATE repository SET hook_log_due_at = ? WHERE hook_log_due_at > ?", (at, at))
+
     def unhooked(self, repository_id: int, *, due_at: datetime, reason: str) -> None:
         """Nothing is sent here: ``reason`` tells why, unless deliveries are known to come all the same."""
         with self._db.write():

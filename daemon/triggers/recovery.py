@@ -120,10 +120,23 @@ class Recovery:
         self._on_found = on_found
         self._on_missed = on_missed
         self._paused_until = 0.0
+        self._forgetting = False
         self._closed_until: dict[str, float] = {}  # owners whose hooks the token may not see
+
+    def forget_refusals(self) -> None:
+        """Have the next call ask within the hour where the token might not look: it may be another one now."""
+        self._forgetting = True
+
+    def _forget(self) -> None:
+        self._paused_until = 0.0
+        self._closed_until.clear()
+        self._hook_log.sooner(due_at=self._clock.now() + timedelta(seconds=INTERVAL_SECONDS))
+        self._forgetting = False
 
     def tick(self) -> None:
         """Read the log that has been due for longest, if one is."""
+        if self._forgetting:
+            self._forget()
         url = self._url()
         if url is None or self._clock.monotonic() < self._paused_until:
             return

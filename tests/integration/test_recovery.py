@@ -204,6 +204,16 @@ def test_who_may_not_read_a_log_asks_once_a_day(watcher: Watcher, scopes: str | 
     assert watcher.facts == (WebhookHealth.UNKNOWN, 0, None)
 
 
+def test_with_another_token_logs_are_asked_for_again_within_the_hour(watcher: Watcher) -> None:
+    watcher.github.repository("octo/data").admin = False
+    watcher.look()
+    watcher.github.repository("octo/data").admin = True
+    watcher.recovery.forget_refusals()
+    assert watcher.look(after=60) == []
+    assert watcher.look(after=HOUR - 1) == []
+    assert len(watcher.look(after=1)) == 2
+
+
 def test_without_a_hook_that_leads_here_that_is_the_reason(watcher: Watcher) -> None:
     (hook,) = watcher.github.deliveries.hooks(watcher.github.repository("octo/data").id)
     hook.active = False

@@ -590,3 +590,20 @@ def test_a_long_interval_alone_raises_the_default_of_the_other(tmp_path: Path) -
     path.write_text("polling.interval = '1h'\n")
     polling = load(path, environ={}, cwd=tmp_path).polling
     assert (polling.interval_seconds, polling.reconcile_interval_seconds) == (3600.0, 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "expected"),
+    [
+        ("https://h.example", None, "https://h.example/api/v1/webhooks/github"),
+        ("https://h.example/", None, "https://h.example/api/v1/webhooks/github"),
+        ("https://h.example/hook?x=1", None, "https://h.example/hook?x=1"),
+        ("https://h.example/hook", "http://other.example:8080", "http://other.example:8080/api/v1/webhooks/github"),
+    ],
+)
+def test_the_url_of_deliveries_has_the_path_unless_it_has_one(read, written, given, expected):
+    assert read(f"[webhook]\npublic_url = '{written}'").webhook.delivery_url(given) == expected
+
+
+def test_without_a_public_url_there_is_no_url_of_deliveries(read):
+    assert read("").webhook.delivery_url() is None
