@@ -68,7 +68,8 @@ class Desk:
             try:
                 rows += work(self._place(name))
             except GitHubError as error:
-                rows.append(Row(name, "failed", str(error), failed=True))
+                why = str(error).removeprefix(f"{name} webhooks: ").removeprefix(f"{name}: ")
+                rows.append(Row(name, "failed", why, failed=True))
         return rows
 
     def ours(self, place: HookPlace) -> list[Hook]:

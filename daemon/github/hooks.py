@@ -223,7 +223,7 @@ def by_guid(deliveries: Iterable[LoggedDelivery]) -> list[Attempts]:
 def remedy(delivery: LoggedDelivery) -> str:
     """What a person can do about a delivery that failed."""
     if delivery.status_code in {401, 403}:
-        return "the secret on GitHub is not webhook.secret: `headwater hooks install --rotate-secret` sends it again"
+        return "most likely GitHub has another secret: `headwater hooks install --rotate-secret` sends it again"
     if delivery.status_code in {404, 405}:
         return "the URL leads to another path or server: compare it with webhook.path and the proxy before it"
     if delivery.status_code:
