@@ -90,7 +90,8 @@ class Desk:
 @contextmanager
 def opened(config: Config, names: Sequence[str], url: str) -> Iterator[Desk]:
     """A desk for the places of these names. Raises HeadwaterError without a token."""
-    if config.github.anonymous and config.github.token() is None:
+    github = config.github
+    if github.anonymous and github.token() is None and github.app_id is None:
         raise HeadwaterError("webhooks can only be managed with a token: set github.token")
     clock = Clock()
     client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))

@@ -32,7 +32,7 @@ QUOTED_CHARACTERS = 200
 REMEDY = "set a new github.token"
 HOOKS_PERMISSION = (
     "the token may not administer webhooks here: its user must be an administrator, and the token have the scope "
-    "admin:repo_hook (admin:org_hook for an organisation) or, fine-grained, the permission Webhooks"
+    "admin:repo_hook (admin:org_hook for an organisation) or, if fine-grained or an App's, the permission Webhooks"
 )
 
 _MISSING = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.UNPROCESSABLE_ENTITY})

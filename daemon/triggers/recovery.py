@@ -14,11 +14,11 @@ from daemon.clock import Clock
 from daemon.errors import (
     Forbidden,
     GitHubError,
-    Outage,
     RateLimited,
     RepositoryNotFound,
     StoreUnavailable,
     Unauthorized,
+    Unreachable,
 )
 from daemon.github.client import GitHubClient
 from daemon.github.hooks import (
@@ -153,22 +153,28 @@ class Recovery:
     def _try(self, target: LogTarget, url: str) -> None:
         try:
             self._look(target, url)
-        except (Outage, Unauthorized) as error:
+        except Unreachable as error:
             self._pause(error)
         except GitHubError as error:
-            refused = isinstance(error, Forbidden | RepositoryNotFound)
-            due = self._clock.now() + timedelta(seconds=REFUSED_SECONDS if refused else INTERVAL_SECONDS)
+            due = self._again_at(error)
             self._hook_log.later(target.repository_id, due_at=due)
-            log.info(
-                "hook_log.unreadable", repository=target.repository.full_name, error=str(error), until=due.isoformat()
-            )
+            name = target.repository.full_name
+            log.info("hook_log.unreadable", repository=name, error=str(error), until=due.isoformat())
+
+    def _again_at(self, error: GitHubError) -> datetime:
+        """When to ask again about this one repository: the next may be of an owner who is asked with another token."""
+        if isinstance(error, RateLimited):
+            return error.until
+        seconds = INTERVAL_SECONDS
+        if isinstance(error, Unauthorized):
+            seconds = PAUSE_SECONDS
+        elif isinstance(error, Forbidden | RepositoryNotFound):
+            seconds = REFUSED_SECONDS
+        return self._clock.now() + timedelta(seconds=seconds)
 
     def _pause(self, error: GitHubError) -> None:
-        seconds = PAUSE_SECONDS
-        if isinstance(error, RateLimited):
-            seconds = max(0.0, (error.until - self._clock.now()).total_seconds())
-        self._paused_until = self._clock.monotonic() + seconds
-        log.info("hook_log.paused", error=str(error), seconds=round(seconds))
+        self._paused_until = self._clock.monotonic() + PAUSE_SECONDS
+        log.info("hook_log.paused", error=str(error), seconds=PAUSE_SECONDS)
 
     # -- one repository ---------------------------------------------------------------------------
 

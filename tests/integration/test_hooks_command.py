@@ -115,6 +115,12 @@ def test_without_a_secret_no_hook_is_made(make: Callable[..., Bench]) -> None:
     assert bench.hooks() == []
 
 
+def test_without_a_token_nothing_is_managed(make: Callable[..., Bench]) -> None:
+    ended = make(token=None, sections={**PUBLIC, "github": "anonymous = true"}).run("list")
+    assert ended.exit_code == 1
+    assert "github.token" in str(ended.exception)
+
+
 def test_nothing_that_is_printed_holds_a_secret(bench: Bench) -> None:
     for arguments in (("install",), ("list",), ("list", "--json"), ("redeliver",), ("remove", "--yes")):
         assert SECRET not in bench.run(*arguments).output

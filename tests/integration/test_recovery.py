@@ -8,14 +8,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from app_key import AppKey
 from bench import Bench, MovableClock, Rule
 from harness import TOKEN
 from structlog.testing import capture_logs
 
+from daemon.appkey import PrivateKey
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.deliveries import Hook
-from daemon.demo.standin.faults import Drop, Html
+from daemon.demo.standin.faults import Drop, Html, Status
 from daemon.demo.standin.gitrepo import GitRepo
+from daemon.github.apps import AppSettings
 from daemon.model import WebhookHealth
 from daemon.store.hooklog import HookLog
 from daemon.triggers.recovery import NO_HOOK, NOT_HERE, SWITCHED_OFF, Recovery, recover_safely
@@ -320,6 +323,36 @@ def test_reading_leaves_the_last_fifth_of_the_budget_alone(watcher: Watcher) -> 
     watcher.github.limit(remaining=900, reset_in=2 * HOUR)
     assert len(watcher.look()) == 1  # which tells what is left
     assert watcher.look(after=60) == []
+
+
+@pytest.fixture
+def of_app(tmp_path: Path, repo: GitRepo, app_key: AppKey) -> Iterator[Watcher]:
+    """Two owners, whose repositories a GitHub App reads, each through an installation of its own."""
+    key, time = tmp_path / "app.pem", MovableClock()
+    key.write_text(app_key.private)
+    with StandIn(token="nobody has this one", clock=time.clock) as github:
+        github.apps.register("7", app_key.public)
+        rules = (Rule("acme"), Rule())
+        for rule in rules:
+            github.apps.install(rule.owner)
+            github.add(rule.full_name, repo.path)
+        with closing(Bench(tmp_path, github, repo, rules, app=AppSettings("7", PrivateKey(key)), time=time)) as bench:
+            yield Watcher(bench)
+
+
+def test_an_app_reads_the_log_of_each_owner_and_one_at_its_limit_leaves_the_others_going(of_app: Watcher) -> None:
+    of_app.bench.poller.tick()
+    of_app.bench.settle()
+    of_app.hook()
+    for _ in range(2):
+        of_app.look(after=8)
+    of_app.push(403)
+    of_app.github.faults.add("/repos/acme/data/hooks", Status(429, headers={"retry-after": "1800"}))
+    of_app.look()
+    of_app.look(after=8)
+    assert of_app.facts == (WebhookHealth.MISSING, 1, REFUSED)
+    assert of_app.look(after=1700) == []
+    assert "/repos/acme/data/hooks" in of_app.look(after=120)
 
 
 def test_only_the_branch_that_was_pushed_to_is_looked_at(make: Callable[..., Watcher], repo: GitRepo) -> None:
