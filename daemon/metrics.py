@@ -117,6 +117,11 @@ class Metrics:
         status = "none" if request.status is None else str(request.status)
         self.requests.labels(endpoint=request.endpoint, status=status).inc()
 
+    def requests_seen(self) -> int:
+        """How many requests to GitHub there were, of whatever kind."""
+        counts = (one for family in self.requests.collect() for one in family.samples if one.name.endswith("_total"))
+        return int(sum(one.value for one in counts))
+
     def run_finished(self, claim: Claim, result: RunResult) -> None:
         """Count one run that reached an end."""
         trigger = claim.triggers[0] if claim.triggers else Trigger.MANUAL

@@ -558,6 +558,37 @@ class FilesPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """How things stood at one instant: what the store does not remember. ``remaining`` is by resource."""
+
+    at: datetime
+    stalest_seconds: float | None  # since GitHub confirmed the stalest branch; None while one never was
+    unwell: int  # branches that were neither fresh nor syncing
+    requests: int  # to GitHub since the sample before
+    remaining: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderItem:
+    """A file or a folder in a folder; ``path`` is the whole path. A folder has nothing but that."""
+
+    path: bytes
+    folder: bool
+    mode: str = MODE_TREE
+    sha: str | None = None
+    size: int | None = None
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What is in a folder, in path order, and where the rest of it begins: None when this is all."""
+
+    items: tuple[FolderItem, ...]
+    begin: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class RawFile:
     """The stored content of one path, and the commit it was read at."""
 

@@ -31,6 +31,7 @@ from daemon.model import (
     Trigger,
 )
 from daemon.redaction import Redactor
+from daemon.samples import Samples
 from daemon.store.hooklog import HookLog
 from daemon.store.search import INDEXED_AT_ONCE
 from daemon.sync.routine import Interrupted
@@ -45,6 +46,7 @@ from daemon.web.admin import AdminDeps, make_admin_app
 from daemon.web.listeners import Listener, listen
 from daemon.web.public import PublicDeps, make_public_app
 from daemon.web.senders import Senders
+from daemon.web.sessions import Sessions
 from daemon.web.stream import Hub
 
 log = get_logger()
@@ -56,6 +58,7 @@ ENTITY_SECONDS = 10.0
 ADDRESSES_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 BUDGET_SECONDS = 1.0
+SAMPLE_SECONDS = 60.0
 POLLER_STUCK_SECONDS = 900.0
 CLOCKS_APART = timedelta(days=1)
 
@@ -81,7 +84,9 @@ class Service:
         self._last_tick = self._clock.monotonic()
         self._clock_watch = ClockWatch()
         self._reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+        self._sessions = Sessions(self._clock.monotonic)
         self._core: Core
+        self._samples: Samples
         self._writer: DeliveryWriter
         self._workers: Workers
         self._poller: Poller
@@ -119,6 +124,7 @@ class Service:
     def _start_inside(self) -> None:
         self._warn()
         self._core = core = Core(self.config, clock=self._clock, metrics=self._metrics)
+        self._samples = Samples(core, self._metrics)
         self._hub = Hub(core.feed, executor=self._reads, loop=asyncio.get_running_loop())
         recovered = core.jobs.recover(now=self._clock.now())
         core.repositories.everything_due()
@@ -187,6 +193,7 @@ class Service:
         self._schedule_addresses()
         self._scheduler.every("budget", BUDGET_SECONDS, self._core.share_budget)
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
+        self._scheduler.every("sample", SAMPLE_SECONDS, self._samples.take, at_once=True)
         self._scheduler.soon("index", self._index)  # what a kill has left
         self._scheduler.start()
 
@@ -480,6 +487,8 @@ class Service:
             configured=lambda: self.config.github.configured,
             metrics=self._render_metrics,
             now=self._clock.now,
+            samples=self._samples.every,
+            sessions=self._sessions,
         )
 
     def _want(self, branch_ids: list[int], trigger: Trigger) -> None:

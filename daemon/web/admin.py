@@ -13,13 +13,24 @@ from urllib.parse import unquote_to_bytes
 from tornado import httputil, routing, web
 
 from daemon.errors import Refusal
-from daemon.web import api, entities
+from daemon.web import (
+    api,
+    dashboard_lists,
+    dashboard_overview,
+    dashboard_repository,
+    entities,
+    login,
+    series,
+    static,
+)
 from daemon.web.api import AdminDeps, Call
 from daemon.web.app import Answer, Handler
+from daemon.web.dashboard import page
 
-__all__ = ["AdminDeps", "Route", "make_admin_app", "routes"]
+__all__ = ["AdminDeps", "Route", "make_admin_app", "pages", "routes"]
 
 REPOSITORY = "/api/v1/repositories/{owner}/{name}"
+REPOSITORY_PAGE = "/repositories/{owner}/{name}"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE)
@@ -34,6 +45,7 @@ class Route:
     functions: Mapping[str, Callable[[Call], Answer]]
     open: bool = False  # answered without a token
     own_origin: bool = False  # another origin's page may not even open it: it would hold a connection
+    page: bool = False  # for people: without a token a browser is led to the login
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -45,14 +57,15 @@ class Route:
 
 
 def routes() -> tuple[Route, ...]:
-    """Everything the admin listener answers."""
+    """Everything the admin listener answers to programs, and the front page."""
     return (
-        Route("/", {"GET": api.index}),
+        Route("/", {"GET": page(dashboard_overview.overview)}, page=True),
         Route("/healthz", {"GET": api.healthz}, open=True),
         Route("/readyz", {"GET": api.readyz}, open=True),
         Route("/metrics", {"GET": api.metrics}),
         Route("/api/v1/openapi.json", {"GET": api.description}),
         Route("/api/v1/status", {"GET": api.status}),
+        Route("/api/v1/series", {"GET": series.series}),
         Route("/api/v1/repositories", {"GET": api.repositories}),
         Route(REPOSITORY, {"GET": api.repository}),
         Route(REPOSITORY + "/sync", {"POST": api.sync}),
@@ -74,6 +87,27 @@ def routes() -> tuple[Route, ...]:
     )
 
 
+def pages() -> tuple[Route, ...]:
+    """What it answers to people. A page without a session leads to the login; styles and scripts are open to it."""
+    sync = {"GET": page(dashboard_repository.gone_to_sync), "POST": page(dashboard_repository.sync)}
+    return (
+        Route("/login", {"GET": page(login.form), "POST": page(login.enter)}, open=True, page=True),
+        Route("/logout", {"POST": page(login.leave)}, page=True),
+        Route("/static/{path}", {"GET": static.serve}, open=True),
+        Route("/deliveries", {"GET": page(dashboard_lists.deliveries)}, page=True),
+        Route("/runs", {"GET": page(dashboard_lists.runs)}, page=True),
+        Route("/entity-errors", {"GET": page(dashboard_lists.entity_errors)}, page=True),
+        Route("/budget", {"GET": page(dashboard_overview.budget)}, page=True),
+        Route(REPOSITORY_PAGE, {"GET": page(dashboard_repository.branches)}, page=True),
+        Route(REPOSITORY_PAGE + "/sync", sync, page=True),
+        Route(REPOSITORY_PAGE + "/files", {"GET": page(dashboard_repository.files)}, page=True),
+        Route(REPOSITORY_PAGE + "/commits", {"GET": page(dashboard_repository.commits)}, page=True),
+        Route(REPOSITORY_PAGE + "/entities", {"GET": page(dashboard_repository.entities)}, page=True),
+        Route(REPOSITORY_PAGE + "/runs", {"GET": page(dashboard_repository.runs)}, page=True),
+        Route(REPOSITORY_PAGE + "/actions", {"GET": page(dashboard_repository.actions)}, page=True),
+    )
+
+
 class RouteMatches(routing.Matcher):
     """Matches the path as it was sent: Tornado's own groups would decode bytes that are not text."""
 
@@ -90,6 +124,7 @@ class Guarded(Handler):
     def initialize(self, deps: AdminDeps, route: Route | None = None) -> None:
         self._deps = deps
         self._route = route
+        self._to_login = False
         self.methods = route.methods if route else ()
 
     def check_route(self) -> None:
@@ -98,19 +133,33 @@ class Guarded(Handler):
         if self.request.method not in SAFE_METHODS or (self._route is not None and self._route.own_origin):
             check_origin(headers, scheme=self.request.protocol)
         if self._route is None or not self._route.open:
-            check_token(headers.get_list("Authorization"), self._deps.token())
+            self._check_token()
         if self._route is None:
             raise Refusal(404, "Not found")
         super().check_route()
 
+    def _check_token(self) -> None:
+        """Let in who holds the token or a session; a browser that asks for a page is led to the login instead."""
+        headers, token = self.request.headers, self._deps.token()
+        if token and self._deps.sessions.holds(headers.get_list("Cookie"), token):
+            return
+        try:
+            check_token(headers.get_list("Authorization"), token)
+        except Refusal:
+            if self._route is None or not self._route.page or "text/html" not in headers.get("Accept", ""):
+                raise
+            self._to_login = True
+
     async def respond(self, body: bytes) -> Answer:
-        del body  # no route takes one
         assert self._route is not None
+        if self._to_login:
+            return login.lead(self.request.uri or "/" if self.request.method == "GET" else "/")
         function = self._route.functions.get(str(self.request.method)) or self._route.functions["GET"]
         matched = self._route.pattern().fullmatch(self.request.path)
         assert matched is not None
         segments = {name: unquote_to_bytes(value.encode("latin-1")) for name, value in matched.groupdict().items()}
-        call = Call(self._deps, segments, self.request.query_arguments, self.request.headers)
+        request = self.request
+        call = Call(self._deps, segments, request.query_arguments, request.headers, body, request.remote_ip or "")
         return await asyncio.get_running_loop().run_in_executor(self._deps.executor, function, call)
 
 
@@ -163,7 +212,10 @@ def check_token(values: Sequence[str], token: str | None) -> None:
 def make_admin_app(deps: AdminDeps) -> web.Application:
     """The application of the admin listener."""
     return web.Application(
-        [routing.Rule(RouteMatches(one.pattern()), Guarded, {"deps": deps, "route": one}) for one in routes()],
+        [
+            routing.Rule(RouteMatches(one.pattern()), Guarded, {"deps": deps, "route": one})
+            for one in (*routes(), *pages())
+        ],
         default_handler_class=Guarded,
         default_handler_args={"deps": deps},
         log_function=lambda _: None,

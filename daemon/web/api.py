@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from html import escape
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from tornado.httputil import HTTPHeaders
+
 from daemon.errors import Refusal
-from daemon.model import BranchRecord, RepositoryRecord, SearchPosition, Trigger
+from daemon.model import BranchRecord, RepositoryRecord, Sample, SearchPosition, Trigger
 from daemon.store.actions import Actions
 from daemon.store.database import Database
 from daemon.store.entities import Entities
@@ -28,6 +29,7 @@ from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
 from daemon.web import answers, cursor, openapi, raw
 from daemon.web.app import Answer, encode
+from daemon.web.sessions import Sessions
 from daemon.web.stream import Hub
 
 MOST_ITEMS = 1000
@@ -71,16 +73,20 @@ class AdminDeps:
     configured: Callable[[], bool]
     metrics: Callable[[], bytes]
     now: Callable[[], datetime]
+    samples: Callable[[], Sequence[Sample]] = tuple
+    sessions: Sessions = field(default_factory=Sessions)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: the segments of its path as bytes, its query, and its headers."""
+    """One request: the segments of its path as bytes, its query, its headers, its body, and where it came from."""
 
     deps: AdminDeps
     segments: Mapping[str, bytes]
     query: Mapping[str, list[bytes]]
-    headers: Mapping[str, str]
+    headers: HTTPHeaders
+    body: bytes = b""
+    source: str = ""
 
     def text(self, name: str) -> str | None:
         """A query parameter; None when it is absent or empty."""
@@ -152,15 +158,6 @@ def status(call: Call) -> Answer:
 def description(call: Call) -> Answer:
     del call
     return encode(openapi.document())
-
-
-def index(call: Call) -> Answer:
-    """A page of links: enough to find the API with a browser."""
-    del call
-    links = [path for path, methods in openapi.PATHS.items() if "get" in methods and "{" not in path and path != "/"]
-    items = "".join(f'<li><a href="{escape(path)}">{escape(path)}</a></li>' for path in links)
-    page = f'<!doctype html><html lang="en"><title>headwater</title><h1>headwater</h1><ul>{items}</ul></html>'
-    return Answer(page.encode(), headers={"Content-Type": "text/html; charset=utf-8"})
 
 
 def repositories(call: Call) -> Answer:

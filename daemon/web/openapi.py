@@ -62,6 +62,22 @@ SCHEMAS: dict[str, Schema] = {
         stalest={"type": ["object", "null"]},
         promises_kept=BOOLEAN,
     ),
+    "Series": _object(
+        since=INSTANT,
+        step_seconds=NUMBER,
+        freshness=_object(
+            times=_list(NUMBER), stalest_seconds=_list({"type": ["number", "null"]}), unwell=_list(NUMBER)
+        ),
+        rates=_object(
+            times=_list(NUMBER), deliveries=_list(NUMBER), runs={"type": "object", "description": "a column a trigger"}
+        ),
+        budget=_object(
+            times=_list(NUMBER),
+            requests=_list(NUMBER),
+            remaining=_object(core=_list(NUMBER_OR_NULL), graphql=_list(NUMBER_OR_NULL)),
+        ),
+        latency=_object(times=_list({"type": "number"}), seconds=_list({"type": "number"})),
+    ),
     "Branch": _object(
         name=TEXT,
         head_sha=SHA_OR_NULL,
@@ -336,6 +352,7 @@ ABOUT_BRANCH = {
 
 EXPLAINED = {
     301: "found under another name now",
+    303: "see the login",
     304: "the blob that If-None-Match names",
     401: "the token is missing or wrong",
     403: "the host is not allowed, or the request came from another origin",
@@ -365,7 +382,9 @@ def _operation(
         str(status): {"description": "done", "content": content} | ({"headers": headers} if headers else {})
     }
     for code in sorted({*errors, 403, *((401,) if security else ())}):
-        told[str(code)] = {"description": EXPLAINED[code]} | ({"content": _json(_ref("Error"))} if code != 304 else {})  # noqa: PLR2004
+        told[str(code)] = {"description": EXPLAINED[code]} | (
+            {"content": _json(_ref("Error"))} if code not in (303, 304) else {}
+        )
     operation: Schema = {"summary": summary, "parameters": list(parameters), "responses": told}
     return operation if security else operation | {"security": []}
 
@@ -386,7 +405,13 @@ def _page(
 ANY_BYTES: Schema = {"text/plain": {"schema": TEXT}, "application/octet-stream": {"schema": {"format": "binary"}}}
 
 PATHS: dict[str, dict[str, Schema]] = {
-    "/": {"get": _operation("a page of links", {"text/html": {"schema": TEXT}})},
+    "/": {
+        "get": _operation(
+            "the dashboard; a browser (one that accepts text/html) without a session is led to /login",
+            {"text/html": {"schema": TEXT}},
+            errors=(303,),
+        )
+    },
     "/healthz": {"get": _operation("the process lives", _json(_ref("Health")), security=False)},
     "/readyz": {
         "get": _operation(
@@ -400,6 +425,12 @@ PATHS: dict[str, dict[str, Schema]] = {
     "/metrics": {"get": _operation("Prometheus metrics", {"text/plain": {"schema": TEXT}})},
     "/api/v1/openapi.json": {"get": _operation("this description", _json({"type": "object"}))},
     "/api/v1/status": {"get": _operation("the daemon as a whole", _json(_ref("Status")), errors=(503,))},
+    "/api/v1/series": {
+        "get": _operation(
+            "the last day by the minute, in columns for plots; freshness and budget since the start of the daemon",
+            _json(_ref("Series")),
+        )
+    },
     "/api/v1/repositories": {"get": _page("tracked repositories by name", "Repository")},
     "/api/v1/repositories/{owner}/{name}": {
         "get": _operation("one repository", _json(_ref("Repository")), parameters=OWNER_AND_NAME, errors=(301, 404))
