@@ -30,6 +30,7 @@ from daemon.settings import (
     Config,
     GitHubSettings,
     LogSettings,
+    MetricsSettings,
     PollingSettings,
     RepositoryRule,
     RepositoryTable,
@@ -50,6 +51,7 @@ __all__ = [
     "Config",
     "GitHubSettings",
     "LogSettings",
+    "MetricsSettings",
     "PollingSettings",
     "RepositoryRule",
     "ServerSettings",
@@ -91,6 +93,7 @@ class _Tree(BaseSettings):
     sync: SyncSettings = Field(default_factory=SyncSettings)
     server: ServerSettings = Field(default_factory=ServerSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     repositories: tuple[RepositoryTable, ...] = ()
     actions: tuple[ActionRule, ...] = ()
 

@@ -18,7 +18,7 @@ from daemon.metrics import Metrics
 from daemon.model import Collection, ContentRules, RepositoryRef, TrackedRepository
 from daemon.store.actions import Actions
 from daemon.store.budgets import Budgets
-from daemon.store.database import Database
+from daemon.store.database import Database, StatementSeen
 from daemon.store.entities import Entities
 from daemon.store.feed import Feed
 from daemon.store.history import History
@@ -42,7 +42,7 @@ class Core:
         self.config = config
         self.clock = clock
         self.metrics = metrics
-        self.database = open_store(config, clock)
+        self.database = open_store(config, clock, on_statement=metrics.statement_seen)
         self.repositories = Repositories(self.database)
         self.jobs = Jobs(self.database)
         self.snapshots = Snapshots(self.database)
@@ -140,9 +140,9 @@ class Core:
         self.database.close()
 
 
-def open_store(config: Config, clock: Clock) -> Database:
+def open_store(config: Config, clock: Clock, *, on_statement: StatementSeen | None = None) -> Database:
     """The configured store, locked for this process. Raises StoreLocked, StoreIncompatible, StoreUnavailable."""
-    return Database.open(config.storage.sqlite_path, clock=clock)
+    return Database.open(config.storage.sqlite_path, clock=clock, on_statement=on_statement)
 
 
 def client_settings(config: Config) -> ClientSettings:

@@ -11,13 +11,18 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
 from daemon import __version__
-from daemon.model import BranchState, Claim, DeliveryStatus, Outcome, RunResult, Trigger
+from daemon.model import BranchState, Claim, DeliveryStatus, Outcome, RunResult, Trigger, WebhookHealth
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DELIVERY_OUTCOMES = (*(status.value for status in DeliveryStatus), "refused", "unavailable")
 POLL_OUTCOMES = ("changed", "unchanged", "failed")
 RESOURCES = ("core", "graphql")
 ACTION_KINDS = ("command", "url", "publish")
+ENDPOINTS = ("blob", "branches", "commits", "compare", "graphql", "head", "rate_limit", "repository", "tarball", "tree")
+USUAL_STATUSES = ("200", "304", "none")  # the others appear when they happen
+STATEMENTS = ("select", "insert", "update", "delete", "other")
+STATEMENT_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 RUN_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 UNKNOWN = float("nan")  # no comparison with it holds, so no alert fires before there is a first reading
 
@@ -43,6 +48,7 @@ class Metrics:
         self._count_arrivals(registry)
         self._count_work(registry)
         self._measure_state(registry)
+        self._measure_process(registry)
 
     def _count_arrivals(self, registry: CollectorRegistry) -> None:
         self.deliveries = Counter(
@@ -60,6 +66,9 @@ class Metrics:
             ["endpoint", "status"],
             registry=registry,
         )
+        for endpoint in ENDPOINTS:
+            for status in USUAL_STATUSES:
+                self.requests.labels(endpoint=endpoint, status=status)
         for outcome in DELIVERY_OUTCOMES:
             self.deliveries.labels(outcome=outcome)
         for outcome in POLL_OUTCOMES:
@@ -70,7 +79,11 @@ class Metrics:
             "headwater_runs", "Runs by first trigger and outcome.", ["trigger", "outcome"], registry=registry
         )
         self.run_seconds = Histogram(
-            "headwater_run_seconds", "How long runs take.", buckets=RUN_SECONDS, registry=registry
+            "headwater_run_duration_seconds",
+            "How long runs take, by first trigger and outcome.",
+            ["trigger", "outcome"],
+            buckets=RUN_SECONDS,
+            registry=registry,
         )
         self.sync_files = Counter(
             "headwater_sync_files", "Entries that runs have changed.", ["change"], registry=registry
@@ -84,6 +97,7 @@ class Metrics:
         for trigger in Trigger:
             for outcome in Outcome:
                 self.runs.labels(trigger=trigger.value, outcome=outcome.value)
+                self.run_seconds.labels(trigger=trigger.value, outcome=outcome.value)
         for change in ("added", "modified", "removed"):
             self.sync_files.labels(change=change)
 
@@ -98,6 +112,18 @@ class Metrics:
         self.stalest_seconds = Gauge(
             "headwater_stalest_seconds", "Time since GitHub confirmed the stalest branch.", registry=registry
         )
+        self.stale_branches = Gauge(
+            "headwater_branches_stale", "Tracked branches that are staler than promised.", registry=registry
+        )
+        self.repositories = Gauge(
+            "headwater_repositories",
+            "Tracked repositories by the health of their webhooks.",
+            ["webhook"],
+            registry=registry,
+        )
+        self.actions_failing = Gauge(
+            "headwater_actions_failing", "Branches on which an action failed and is tried again.", registry=registry
+        )
         self.rate_limit_remaining = Gauge(
             "headwater_rate_limit_remaining", "Requests left until GitHub's limit.", ["resource"], registry=registry
         )
@@ -107,10 +133,49 @@ class Metrics:
         self.polling_available = Gauge(
             "headwater_polling_available_per_hour", "Requests or points that polling may use.", registry=registry
         )
+        self.rate_limit_allowed = Gauge(
+            "headwater_rate_limit_allowed", "Requests that GitHub's limit allows.", ["resource"], registry=registry
+        )
         for state in BranchState:
             self.branches.labels(state=state.value)
         for resource in RESOURCES:
             self.rate_limit_remaining.labels(resource=resource).set(UNKNOWN)
+            self.rate_limit_allowed.labels(resource=resource).set(UNKNOWN)
+        for health in WebhookHealth:
+            self.repositories.labels(webhook=health.value)
+        self._name_branches(registry)
+
+    def _name_branches(self, registry: CollectorRegistry) -> None:
+        """What names repositories; empty with ``metrics.repository_labels = false``."""
+        labels = ["repository", "branch"]
+        self.branch_unconfirmed_seconds = Gauge(
+            "headwater_branch_unconfirmed_seconds", "Time since GitHub confirmed the branch.", labels, registry=registry
+        )
+        self.branch_stale = Gauge(
+            "headwater_branch_stale", "Whether the branch is staler than promised.", labels, registry=registry
+        )
+        self.repository_missed_webhooks = Gauge(
+            "headwater_repository_missed_webhooks",
+            "Heads of the repository that no delivery announced, ever.",
+            ["repository"],
+            registry=registry,
+        )
+
+    def _measure_process(self, registry: CollectorRegistry) -> None:
+        self.loop_lag_seconds = Histogram(
+            "headwater_loop_lag_seconds",
+            "How late the event loop is, once a second.",
+            buckets=LAG_SECONDS,
+            registry=registry,
+        )
+        self.statement_seconds = Histogram(
+            "headwater_database_statement_seconds",
+            "How long statements take in the database, by kind.",
+            ["kind"],
+            buckets=STATEMENT_SECONDS,
+            registry=registry,
+        )
+        self._statements = {kind: self.statement_seconds.labels(kind=kind) for kind in STATEMENTS}
 
     def request_seen(self, request: Request) -> None:
         """Count one HTTP request to GitHub."""
@@ -127,9 +192,15 @@ class Metrics:
         trigger = claim.triggers[0] if claim.triggers else Trigger.MANUAL
         self.runs.labels(trigger=trigger.value, outcome=result.outcome.value).inc()
         # Started and finished are wall-clock times; a clock that was set back must not make a negative duration.
-        self.run_seconds.observe(max(0.0, (result.finished_at - result.started_at).total_seconds()))
+        took = max(0.0, (result.finished_at - result.started_at).total_seconds())
+        self.run_seconds.labels(trigger=trigger.value, outcome=result.outcome.value).observe(took)
         for change in ("added", "modified", "removed"):
             self.sync_files.labels(change=change).inc(getattr(result, change))
+
+    def statement_seen(self, sql: str, seconds: float) -> None:
+        """Count one statement of the database by its first word."""
+        kind = sql.lstrip()[:6].lower()
+        self._statements.get(kind, self._statements["other"]).observe(seconds)
 
     def action_ended(self, kind: str, failed: bool) -> None:
         """Count one execution of an action."""

@@ -117,6 +117,8 @@ def measure(core: Core, metrics: Metrics, *, now: datetime, by_rest: bool) -> No
     metrics.polling_needed.set(need.needed_per_hour)
     metrics.polling_available.set(float("inf") if need.available_per_hour is None else need.available_per_hour)
     every = list(branches(core, repositories, now=now))
+    _measure_repositories(core, metrics, repositories, every)
+    metrics.actions_failing.set(core.actions.counts()["failed"])
     states = Counter(branch.state for branch in every)
     for state in BranchState:
         metrics.branches.labels(state=state.value).set(states[state])
@@ -124,6 +126,29 @@ def measure(core: Core, metrics: Metrics, *, now: datetime, by_rest: bool) -> No
     for resource, left in core.governor.snapshot()["resources"].items():
         if left["remaining"] is not None:
             metrics.rate_limit_remaining.labels(resource=resource).set(left["remaining"])
+        if left["limit"] is not None:
+            metrics.rate_limit_allowed.labels(resource=resource).set(left["limit"])
+
+
+def _measure_repositories(
+    core: Core, metrics: Metrics, repositories: list[RepositoryRecord], every: list[Branch]
+) -> None:
+    health = Counter(repository.webhook for repository in repositories)
+    for kind in WebhookHealth:
+        metrics.repositories.labels(webhook=kind.value).set(health[kind])
+    metrics.stale_branches.set(sum(branch.stale for branch in every))
+    named = (metrics.branch_unconfirmed_seconds, metrics.branch_stale, metrics.repository_missed_webhooks)
+    for gauge in named:
+        gauge.clear()  # what is not tracked any more, or not to be named
+    if not core.config.metrics.repository_labels:
+        return
+    for repository in repositories:
+        metrics.repository_missed_webhooks.labels(repository=repository.full_name).set(repository.missed_webhooks)
+    for branch in every:
+        labels = {"repository": branch.repository.full_name, "branch": branch.record.name}
+        metrics.branch_stale.labels(**labels).set(branch.stale)
+        if branch.unconfirmed_seconds is not None:
+            metrics.branch_unconfirmed_seconds.labels(**labels).set(branch.unconfirmed_seconds)
 
 
 def _told(numbers: Any) -> Any:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -59,6 +60,7 @@ ADDRESSES_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 BUDGET_SECONDS = 1.0
 SAMPLE_SECONDS = 60.0
+LAG_INTERVAL_SECONDS = 1.0
 POLLER_STUCK_SECONDS = 900.0
 CLOCKS_APART = timedelta(days=1)
 
@@ -77,6 +79,7 @@ class Service:
         self._environ = environ
         self._clock = clock or Clock()
         self._metrics = Metrics()
+        self._scraping = threading.Lock()
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._listeners: list[Listener] = []
@@ -233,8 +236,8 @@ class Service:
 
     async def _serve(self) -> None:
         beat = systemd.watchdog_seconds(environ=self._environ, pid=os.getpid())
-        watchdog = asyncio.create_task(self._feed_watchdog(beat / 3)) if beat else None
-        clock = asyncio.create_task(self._follow_clock())
+        watches = [asyncio.create_task(one) for one in (self._follow_clock(), self._measure_lag())]
+        watches += [asyncio.create_task(self._feed_watchdog(beat / 3))] if beat else []
         while not self._stop.is_set():
             waits = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -243,9 +246,15 @@ class Service:
             if self._reload.is_set() and not self._stop.is_set():
                 self._reload.clear()
                 await asyncio.get_running_loop().run_in_executor(None, self.reload)
-        clock.cancel()
-        if watchdog:
-            watchdog.cancel()
+        for watch in watches:
+            watch.cancel()
+
+    async def _measure_lag(self) -> None:
+        """How much later than asked this loop comes round."""
+        while True:
+            asked = self._clock.monotonic()
+            await asyncio.sleep(LAG_INTERVAL_SECONDS)
+            self._metrics.loop_lag_seconds.observe(max(0.0, self._clock.monotonic() - asked - LAG_INTERVAL_SECONDS))
 
     async def _follow_clock(self) -> None:
         """Wake the scheduler when the wall clock has jumped. By this loop's monotonic time: after a jump back the
@@ -526,5 +535,6 @@ class Service:
         )
 
     def _render_metrics(self) -> bytes:
-        overview.measure(self._core, self._metrics, now=self._clock.now(), by_rest=self._poller.by_rest)
-        return self._metrics.render()
+        with self._scraping:  # what one scrape has cleared another must not tell
+            overview.measure(self._core, self._metrics, now=self._clock.now(), by_rest=self._poller.by_rest)
+            return self._metrics.render()

@@ -336,6 +336,17 @@ class ServerSettings:
 
 
 @dataclass(frozen=True)
+class MetricsSettings:
+    """`[metrics]`: what `/metrics` tells."""
+
+    __pydantic_config__ = FORBID_UNKNOWN
+
+    repository_labels: Annotated[
+        Flag, _key(None, "Whether it names repositories and branches; false where others may read it.")
+    ] = True
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """`[log]`: what is logged, and how it looks."""
 
@@ -454,6 +465,7 @@ class Config:
     sync: SyncSettings = field(default_factory=SyncSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     repositories: tuple[RepositoryRule, ...] = ()
     actions: tuple[ActionRule, ...] = ()
     source: Path | None = None

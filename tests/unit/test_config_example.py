@@ -48,7 +48,7 @@ def test_every_default_in_the_example_is_the_default(tmp_path):
     path.write_text(uncommented(EXAMPLE.read_text(encoding="utf-8"), unset=False), encoding="utf-8")
     config = load(path, environ={}, cwd=tmp_path)
     default = load(None, environ={}, cwd=tmp_path)
-    for section in ("github", "webhook", "admin", "polling", "storage", "sync", "server", "log"):
+    for section in ("github", "webhook", "admin", "polling", "storage", "sync", "server", "log", "metrics"):
         assert getattr(config, section) == getattr(default, section)
     (rule,) = config.repositories
     assert (rule.branches, rule.include, rule.exclude, rule.exclude_repositories) == ((), (), (), ())
