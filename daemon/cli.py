@@ -20,6 +20,7 @@ from daemon.cli_hooks import hooks
 from daemon.errors import ConfigError, HeadwaterError
 
 if TYPE_CHECKING:
+    from daemon.commands.findings import Finding
     from daemon.config import Config
 
 EXIT_FAILED = 1
@@ -122,32 +123,46 @@ def sync(context: Context, names: tuple[str, ...], as_json: bool) -> None:
 @click.pass_obj
 def check(context: Context, online: bool, as_json: bool) -> None:
     """Validate the configuration."""
+    from daemon.clock import Clock
     from daemon.commands.check import check_config
-    from daemon.commands.online import check_online
+    from daemon.commands.online import asking_client, check_online
 
     config = context.load()
     findings = check_config(config)
     if online:
-        findings += check_online(config)
-    ok = all(finding.ok for finding in findings)
-    if as_json:
-        _print_json({"ok": ok, "findings": [finding.as_json() for finding in findings]})
-    else:
-        for finding in findings:
-            click.echo(finding.line())
-    if not ok:
-        sys.exit(EXIT_FAILED)
+        clock = Clock()
+        with asking_client(config, clock) as client:
+            findings += check_online(config, client, clock)
+    _tell_findings(findings, as_json=as_json)
 
 
 @cli.command()
+@click.option("--offline", is_flag=True, help="Leave GitHub out of it.")
 @as_json
 @click.pass_obj
-def status(context: Context, as_json: bool) -> None:
+def doctor(context: Context, offline: bool, as_json: bool) -> None:
+    """Report versions, configuration, GitHub, clock, store and disk, without secrets: for a bug report."""
+    from daemon.commands.doctor import examine
+
+    _tell_findings(examine(context.load(), online=not offline), as_json=as_json)
+
+
+@cli.command()
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@as_json
+@click.pass_obj
+def status(context: Context, watch: bool, as_json: bool) -> None:
     """Show every branch: head, synced commit, how far behind, webhook health, next poll, last error."""
     from daemon.clock import utc_now
-    from daemon.commands.status import branch_rows, print_table
+    from daemon.commands.status import branch_rows, print_table, watch_table
 
-    rows = branch_rows(context.load())
+    config = context.load()
+    if watch:
+        if as_json or not sys.stdout.isatty():
+            raise click.UsageError("--watch is for a terminal; a program asks again, or follows /api/v1/events")
+        watch_table(config)
+        return
+    rows = branch_rows(config)
     if as_json:
         _print_json({"branches": rows})
     else:
@@ -335,6 +350,18 @@ def _readable(config: Config, name: str) -> str:
     if slash and bare and any(rule.is_pattern and rule.owner.lower() == owner.lower() for rule in config.repositories):
         return name
     return _selected(config, (name,))[0]
+
+
+def _tell_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """A report; exit 1 when something in it is wrong."""
+    ok = all(finding.ok for finding in findings)
+    if as_json:
+        _print_json({"ok": ok, "findings": [finding.as_json() for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(finding.line())
+    if not ok:
+        sys.exit(EXIT_FAILED)
 
 
 def _print_json(value: Any) -> None:

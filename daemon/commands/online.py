@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,16 +59,21 @@ class Webhook:
         return told | {"id": self.hook.id if self.hook else None, "url": self.hook.url if self.hook else None}
 
 
-def check_online(config: Config) -> list[Finding]:
+@contextmanager
+def asking_client(config: Config, clock: Clock) -> Iterator[GitHubClient]:
+    """A client of its own for a report."""
+    client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def check_online(config: Config, client: GitHubClient, clock: Clock) -> list[Finding]:
     """Ask GitHub about the token, or the App and its installations, and every repository and its webhook."""
     if not config.github.configured:
         return [Finding("github", "not configured: there is nothing to ask with", ok=False)]
-    clock = Clock()
-    client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))
-    try:
-        return list(_findings(_Checking(client, config, clock.now()), config))
-    finally:
-        client.close()
+    return list(_findings(_Checking(client, config, clock.now()), config))
 
 
 def _findings(checking: _Checking, config: Config) -> Iterator[Finding]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from daemon.clock import Clock
 from daemon.config import Config
@@ -17,9 +20,11 @@ from daemon.store.database import Database
 from daemon.store.repositories import Repositories
 from daemon.triggers.schedule import promised_seconds
 from daemon.web.answers import branch_json, iso
+from daemon.web.words import visible
 
 PAGE = 1000
 SHORT = 7
+WATCH_SECONDS = 2.0
 UNKNOWN = (  # of a branch without a name
     "name",
     "head_sha",
@@ -104,6 +109,23 @@ def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
     if not rows:
         print_nothing()
         return
+    console = Console()
+    console.print(_table(rows, now))
+    for line in _error_lines(rows):
+        console.print(line, soft_wrap=True)
+
+
+def watch_table(config: Config, *, clock: Clock = Clock()) -> None:  # noqa: B008 - frozen
+    """The same on a terminal, kept up to date until Ctrl-C."""
+    with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False, screen=True) as live:
+        while True:
+            rows, now = branch_rows(config), clock.now()
+            told = f"headwater at {now:%H:%M:%S} UTC, Ctrl-C ends"
+            live.update(Group(_table(rows, now), *_error_lines(rows), Text(told, style="dim")), refresh=True)
+            clock.sleep(WATCH_SECONDS)
+
+
+def _table(rows: list[dict[str, Any]], now: datetime) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for heading in ("branch", "state", "head", "synced", "seen", "trigger", "webhook", "next poll"):
         table.add_column(heading, overflow="fold")
@@ -119,15 +141,15 @@ def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
             _webhook(row),
             _until(row.get("next_poll_at"), now),
         )
-    console = Console()
-    console.print(table)
-    for row in rows:
-        for error in _errors(row):
-            console.print(f"{escape(_label(row))}: {escape(error)}", soft_wrap=True, highlight=False)
+    return table
+
+
+def _error_lines(rows: list[dict[str, Any]]) -> list[Text]:
+    return [Text(visible(f"{_label(row)}: {error}")) for row in rows for error in _errors(row)]
 
 
 def _label(row: dict[str, Any]) -> str:
-    return f"{row['repository']}@{row['name'] or '?'}"
+    return visible(f"{row['repository']}@{row['name'] or '?'}")
 
 
 def _errors(row: dict[str, Any]) -> list[str]:

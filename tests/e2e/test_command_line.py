@@ -38,7 +38,7 @@ def test_no_command_prints_the_help_and_is_wrong_usage(tmp_path: Path) -> None:
         assert command in ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "sync", "check", "status", "verify", "hooks", "demo"])
+@pytest.mark.parametrize("command", ["run", "sync", "check", "doctor", "status", "verify", "hooks", "demo"])
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     ended = headwater(command, "--help", cwd=tmp_path)
     assert ended.returncode == 0
@@ -50,7 +50,7 @@ def test_wrong_usage_is_two(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert headwater(*arguments, cwd=tmp_path).returncode == 2
 
 
-@pytest.mark.parametrize("command", ["run", "sync", "check", "status", "verify"])
+@pytest.mark.parametrize("command", ["run", "sync", "check", "doctor", "status", "verify"])
 def test_a_missing_configuration_is_78_with_one_line(tmp_path: Path, command: str) -> None:
     ended = headwater("--config", "absent.toml", command, cwd=tmp_path)
     assert ended.returncode == 78

@@ -14,6 +14,7 @@
   let looking = false;
   let again = false;
   let looked = 0;
+  let pause = SOON;
 
   // -- what the page shows -----------------------------------------------------------------------
 
@@ -47,7 +48,7 @@
       return;
     }
     looking = true;
-    looked = Date.now();
+    const began = Date.now();
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (answer.redirected) return void location.reload(); // the session has ended
@@ -56,6 +57,8 @@
       // the stream tells when the daemon is there again
     } finally {
       looking = false;
+      looked = Date.now();
+      pause = Math.max(SOON, 3 * (looked - began)); // a large page costs the daemon a share of its time at most
       if (again) soon();
       again = false;
     }
@@ -78,7 +81,7 @@
     timer = setTimeout(() => {
       timer = 0;
       look();
-    }, Math.max(0, looked + SOON - Date.now()));
+    }, Math.max(0, looked + pause - Date.now()));
   }
 
   // -- what is told ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
   const REFRESH = 60000;
   const HEIGHT = 200;
   const PALETTE = ["--accent", "--busy", "--warn", "--ok", "--bad", "--off", "--ink"];
+  const TICKS = [60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600];
   const SHORTEST = 600; // seconds that a plot spans at least
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const places = [...document.querySelectorAll("[data-plot]")];
@@ -22,8 +23,10 @@
     rates: ({ rates }) => {
       const every = [["deliveries", rates.deliveries], ...Object.entries(rates.runs)];
       const happened = every.filter(([, column]) => column.some((count) => count));
+      const quiet = Math.min(...happened.map(([, column]) => column.findIndex((count) => count)));
+      const begin = Math.max(0, quiet - 1); // a daemon of today needs no axis of yesterday
       return {
-        columns: [happened.length ? rates.times : [], ...happened.map(([, column]) => column)],
+        columns: [happened.length ? rates.times : [], ...happened.map(([, column]) => column)].map((column) => column.slice(begin)),
         names: happened.map(([name]) => (name === "deliveries" ? name : `${name} runs`)),
         stepped: true,
       };
@@ -48,7 +51,7 @@
       height: HEIGHT,
       cursor: { drag: { x: false, y: false } },
       scales: { x: { range: () => [Math.min(times[0], last - SHORTEST), last] }, y: { range: above }, own: { range: above } },
-      axes: [{ ...axis, size: 28, values: (plot, ticks) => ticks.map((at) => clock(plot, at)) }, axis, ...second],
+      axes: [{ ...axis, size: 28, incrs: TICKS, values: (plot, ticks) => ticks.map((at) => clock(plot, at)) }, axis, ...second],
       series: [{ label: "at", value: clock }, ...kind.names.map((label, number) => line(label, number, kind))],
     };
   }

@@ -1,0 +1,125 @@
+"""`headwater doctor`: everything that a bug report needs, on one page and without secrets."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from daemon import __version__
+from daemon.clock import Clock
+from daemon.commands.check import check_config
+from daemon.commands.findings import Finding
+from daemon.commands.online import asking_client, check_online
+from daemon.config import Config
+from daemon.errors import StoreError
+from daemon.redaction import Redactor
+from daemon.store.database import Database
+from daemon.store.history import History
+from daemon.store.repositories import Repositories
+from daemon.web import words
+
+LIBRARIES = ("tornado", "APScheduler", "requests", "tenacity", "peewee", "pydantic", "isal")
+LITTLE_BYTES = 1_000_000_000
+CLOCK_OFF_SECONDS = 60.0
+
+
+def examine(config: Config, *, online: bool) -> list[Finding]:
+    """All findings, secrets removed. Reads the whole store; asks GitHub when ``online``."""
+    clock = Clock()
+    found = [*versions(), *check_config(config)]
+    with asking_client(config, clock) as client:
+        if online:
+            found += check_online(config, client, clock)
+        found.append(_clock(client.time_at_github(), clock.now()))
+    found += [*_daemon(config), *_store(config, clock), *_disk(config)]
+    redact = Redactor(config.secret_values)
+    return [
+        Finding(redact(words.visible(one.subject)), redact(words.visible(one.message)), one.ok, one.warning)
+        for one in found
+    ]
+
+
+def versions() -> Iterator[Finding]:
+    python = f"{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    yield Finding("headwater", f"{__version__} on {python}, {platform.platform()}")
+    yield Finding("libraries", ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES))
+
+
+def _clock(theirs: datetime | None, now: datetime) -> Finding:
+    """The clock of this machine beside GitHub's, as its answers told it: the ages that are shown hang on it."""
+    told = f"{now:%Y-%m-%d %H:%M:%S} UTC"
+    if theirs is None:
+        return Finding("clock", f"{told}, compared with nothing")
+    ahead = (now - theirs).total_seconds()
+    if abs(ahead) < CLOCK_OFF_SECONDS:
+        return Finding("clock", f"{told}, as GitHub's to {abs(ahead):.0f} s")
+    which = "ahead of" if ahead > 0 else "behind"
+    return Finding("clock", f"{told}, {words.span(abs(ahead))} {which} GitHub's: set it (NTP)", ok=False)
+
+
+def _daemon(config: Config) -> Iterator[Finding]:
+    owner = Database.locked_by(config.storage.sqlite_path)
+    if owner is None:
+        yield Finding("daemon", "does not run on this store", warning=True)
+    else:
+        at = owner.get("admin_url") or "no admin listener yet"
+        yield Finding("daemon", f"runs as process {owner.get('pid')}, {at}")
+
+
+def _store(config: Config, clock: Clock) -> Iterator[Finding]:
+    path = config.storage.sqlite_path
+    if not path.exists():
+        yield Finding("store", f"there is none at {path} yet", warning=True)
+        return
+    try:
+        database = Database.open_read_only(path, clock=clock)
+        try:
+            yield _contents(database, path)
+            yield _integrity(database)
+            yield from _failures(database)
+        finally:
+            database.close()
+    except StoreError as error:
+        yield Finding("store", str(error), ok=False)
+
+
+def _contents(database: Database, path: Path) -> Finding:
+    repositories = list(Repositories(database).every())
+    branches = sum(len(one.branches) for one in repositories)
+    counted = f"{len(repositories)} repositories, {branches} branches"
+    return Finding("store", f"{path}, {words.size(path.stat().st_size)}, {counted}")
+
+
+def _integrity(database: Database) -> Finding:
+    told = database.integrity()
+    if told == "ok":
+        return Finding("integrity", "the database is sound; `headwater verify` also recomputes every git object id")
+    first = told.splitlines()[0]
+    return Finding("integrity", f"damaged: {first}; move the file aside and start: it is rebuilt from GitHub", ok=False)
+
+
+def _failures(database: Database) -> Iterator[Finding]:
+    """What the branches suffer from, and the newest run."""
+    for repository in Repositories(database).every():
+        errors = [repository.last_error, *(one.last_error or one.waiting_for for one in repository.branches)]
+        for error in dict.fromkeys(error for error in errors if error):
+            yield Finding(repository.full_name, error.removeprefix(f"{repository.full_name}: "), warning=True)
+    for run in History(database).runs(before_id=None, limit=1):
+        at = f"{run.finished_at:%Y-%m-%d %H:%M:%S} UTC"
+        yield Finding("last run", f"{run.repository}@{run.branch} by {run.trigger}: {run.outcome}, {at}")
+
+
+def _disk(config: Config) -> Iterator[Finding]:
+    folder = config.storage.sqlite_path.parent
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        yield Finding("disk", f"{folder}: {error.strerror}; create the folder", ok=False)
+        return
+    told = f"{words.size(usage.free)} of {words.size(usage.total)} free at {folder}"
+    yield Finding("disk", told, warning=usage.free < LITTLE_BYTES)
