@@ -10,7 +10,7 @@ The house, in the direction data flows::
     sync/       the one way to a new snapshot: queue, workers, routine, plan, proof
     github/     the only door to GitHub
     store/      Peewee stays in here
-    web/        ways out: public webhook listener, admin API
+    web/        ways out: public webhook listener, admin API, dashboard
     demo/       a stand-in of GitHub over local git repositories, and a guided tour
 """
 

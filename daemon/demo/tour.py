@@ -325,7 +325,7 @@ def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
 def _look(admin_url: str, config: Path, say: Callable[[str], None]) -> None:
     base = f"{admin_url}/api/v1"
     say("\nWhere to look:")
-    say(f"  {admin_url}/                                     the way in")
+    say(f"  {admin_url}/                                     the dashboard")
     say(f"  {base}/repositories                   what is kept, and how fresh it is")
     say(f"  {base}/repositories/{NAME}/files   the files of the snapshot")
     say(f"  {base}/repositories/{NAME}/raw/README.md")

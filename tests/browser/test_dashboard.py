@@ -17,6 +17,7 @@ from daemon.demo.standin import StandIn
 from daemon.demo.standin.faults import Hold
 from daemon.demo.standin.gitrepo import GitRepo, Person
 
+pytestmark = pytest.mark.timeout(300)  # a dozen pages each, on machines that do other things too
 expect.set_options(timeout=SLOWEST_MS)
 
 Visit = Callable[..., Page]
