@@ -23,7 +23,8 @@ _IN_FOLDER = f"""
     SELECT path, mode, sha, size, stored FROM entry
     WHERE branch_id = ? AND until = {CURRENT} AND path >= ? AND path < ? ORDER BY path LIMIT ?
 """  # noqa: S608 - a constant
-# By the minute: what is before the blank-free first 16 characters of an instant, 2026-11-23T21:40.
+# A minute is the first 16 characters of an instant: 2026-11-23T21:40. Ids and times grow together, so what is read
+# ends at the newest row that is too old, without an index over times.
 _DELIVERIES = """
     SELECT substr(received_at, 1, 16), count(*) FROM delivery
     WHERE id > coalesce((SELECT id FROM delivery WHERE received_at < ? ORDER BY id DESC LIMIT 1), 0)
@@ -36,7 +37,8 @@ _RUNS = """
 """
 _LATENCIES = """
     SELECT delivery.received_at, run.finished_at FROM delivery JOIN run ON run.id = delivery.run_id
-    WHERE delivery.received_at >= ? AND run.outcome <> 'failed' ORDER BY delivery.id DESC LIMIT ?
+    WHERE delivery.id > coalesce((SELECT id FROM delivery WHERE received_at < ? ORDER BY id DESC LIMIT 1), 0)
+      AND delivery.received_at >= ? AND run.outcome <> 'failed' ORDER BY delivery.id DESC LIMIT ?
 """
 _BATCH = 200
 _BEYOND_ANY_PATH = b"\xff" * 8192
@@ -102,8 +104,9 @@ class Glance:
 
     def latencies(self, since: datetime, *, limit: int) -> list[tuple[datetime, float]]:
         """When the newest deliveries came that led to a sync, and the seconds until it was done; oldest first."""
+        at = instant_text(since)
         with self._db.read():
-            rows = self._db.execute(_LATENCIES, (instant_text(since), limit)).fetchall()
+            rows = self._db.execute(_LATENCIES, (at, at, limit)).fetchall()
         spans = [(instant_value(received), instant_value(finished)) for received, finished in reversed(rows)]
         return [(received, max(0.0, (finished - received).total_seconds())) for received, finished in spans]
 

@@ -425,7 +425,7 @@ def test_a_static_file_is_asked_again_and_mostly_unchanged(admin):
 def test_what_is_vendored_is_what_its_note_says():
     note = (static.FOLDER / "vendor" / "uPlot.txt").read_text(encoding="utf-8")
     assert "MIT License" in note
-    told = dict(re.findall(r"^([0-9a-f]{64})  (\S+)$", note, re.MULTILINE)[::-1])
+    told = dict(re.findall(r"^([0-9a-f]{64})  (\S+)$", note, re.MULTILINE))
     found = {
         hashlib.sha256(path.read_bytes()).hexdigest(): path.name
         for path in (static.FOLDER / "vendor").iterdir()
