@@ -18,7 +18,10 @@ DELIVERY_OUTCOMES = (*(status.value for status in DeliveryStatus), "refused", "u
 POLL_OUTCOMES = ("changed", "unchanged", "failed")
 RESOURCES = ("core", "graphql")
 ACTION_KINDS = ("command", "url", "publish")
-ENDPOINTS = ("blob", "branches", "commits", "compare", "graphql", "head", "rate_limit", "repository", "tarball", "tree")
+ENDPOINTS = (
+    *("app", "blob", "branches", "commits", "compare", "graphql", "head", "installation", "installation_token"),
+    *("installations", "meta", "rate_limit", "repository", "tarball", "tree"),
+)
 USUAL_STATUSES = ("200", "304", "none")  # the others appear when they happen
 STATEMENTS = ("select", "insert", "update", "delete", "other")
 STATEMENT_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)

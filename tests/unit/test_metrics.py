@@ -132,7 +132,7 @@ def test_two_daemons_in_one_process_count_apart():
 
 def test_every_endpoint_that_is_asked_is_there_from_the_start():
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "daemon" / "github").glob("*.py")]
-    asked = {name for source in sources for name in re.findall(r'(?:_call\(|endpoint=)"(\w+)"', source)}
+    asked = {name for source in sources for name in re.findall(r'(?:_call\(|_json\(|_ask\(|endpoint=)"(\w+)"', source)}
     assert asked
     assert asked - set(ENDPOINTS) == set(), "add it to ENDPOINTS in daemon/metrics.py"
     assert samples(Metrics())["headwater_github_requests_total", ("endpoint", "head"), ("status", "none")] == 0
