@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from daemon.model import BranchState, Commit, RepositoryRecord, WebhookHealth
@@ -64,10 +64,18 @@ def budget(call: Call) -> Answer:
         title="Budget",
         here="/budget",
         configured=call.deps.configured(),
-        resources=found.get("resources", {}),
+        resources=_resources(found),
         paused_until=found.get("paused_until"),
         polling={name: _plain(value) for name, value in polling.items() if isinstance(value, bool | int | float | str)},
     )
+
+
+def _resources(found: Mapping[str, Any]) -> Mapping[str, Row]:
+    """The budgets by resource; those of an App by account and resource."""
+    accounts: Mapping[str, Any] = found.get("accounts", {})
+    told = {f"{name} {kind}": one for name, each in accounts.items() for kind, one in each["resources"].items()}
+    resources: Mapping[str, Row] = found.get("resources", {})
+    return told or resources
 
 
 def _plain(value: bool | float | str) -> str:

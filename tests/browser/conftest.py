@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from harness import Daemon
+from page_watch import SLOWEST_MS, Watch
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
-SLOWEST_MS = 30_000
 REPORT = """
 document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
-
-
-@dataclass
-class Watch:
-    """What went wrong in any page: errors on the console, violations of the policy, dialogs."""
-
-    problems: list[str] = field(default_factory=list)
-    expected: tuple[str, ...] = ()
-
-    def page(self, page: Page) -> None:
-        page.on("console", lambda message: self._note(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self._note(str(error)))
-        page.on("dialog", lambda dialog: (self._note(f"dialog: {dialog.message}"), dialog.dismiss()))
-
-    def _note(self, text: str) -> None:
-        if not any(one in text for one in self.expected):
-            self.problems.append(text)
 
 
 @pytest.fixture(scope="session")

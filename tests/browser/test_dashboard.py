@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SLOWEST_MS, Watch
 from harness import Daemon, wait_for
+from page_watch import SLOWEST_MS, Watch
 from playwright.sync_api import Page, expect
 
 from daemon.demo.standin import StandIn

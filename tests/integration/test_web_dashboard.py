@@ -193,6 +193,20 @@ def test_lists_go_on_where_a_page_ends(admin):
     assert re.search(r"commits\?branch=main&amp;before=\d+", commits)
 
 
+def test_the_budget_is_told_by_resource_and_of_an_app_by_account_too(admin):
+    one = {"limit": 5000, "remaining": 4321, "reset_at": "2026-11-23T22:00:00.000Z", "paused_until": None}
+    admin.status = {
+        "github": {"budget": {"paused_until": None, "resources": {"core": one}}},
+        "polling": {"enabled": True},
+    }
+    body = admin.ask("/budget").body.decode()
+    assert ">core</th>" in body
+    assert "4\u2009321" in body
+    assert "<dd>yes</dd>" in body
+    admin.status["github"]["budget"]["accounts"] = {"octo": {"resources": {"core": one}}}
+    assert ">octo core</th>" in admin.ask("/budget").body.decode()
+
+
 # -- hostile content --------------------------------------------------------------------------------
 
 XSS = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202e'
