@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import re
-import select
 import sys
 import threading
 import time
@@ -21,12 +20,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from daemon import journal
 from daemon.redaction import HIDDEN, Redactor, is_secret_field
+from daemon.sinks import JournalSink, Sink, Stream, file_descriptor
 from daemon.values import escaped
 
 LINE_BYTES = 8192
@@ -36,26 +37,20 @@ MOST_FIELDS = 12  # of a line that had to be cut
 MOST_ITEMS = 100
 DEEPEST = 6
 SCANNED_CHARACTERS = 64 * 1024
-PIPE_BYTES = 4096  # PIPE_BUF: a pipe that select calls writable takes as much without blocking, see pipe(7)
-PATIENCE_SECONDS = 0.1
 LIMITED_EVENTS = frozenset({"request.refused", "delivery.refused", "http.refused"})
 LIMIT = 10
 LIMIT_SECONDS = 60.0
-# sd-daemon(3): the priority of a line, as <N> at its start.
+# sd-daemon(3): the priority of a line, as <N> at its start; the journal's own protocol has a field for it.
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 # There is one line for each request already; a call that is still under way is skipped on purpose.
 QUIET = {"tornado.access": logging.CRITICAL, "apscheduler": logging.ERROR}
+IDENTIFIER = "headwater"
+FIELD_NAME_BYTES = 64  # the longest name of a field that journald takes
+_NO_FIELD_NAME = re.compile(r"[^A-Z0-9_]")
 _BARE = re.compile(r"[A-Za-z0-9._:/@+-]+")
 
 Event = MutableMapping[str, Any]
-
-
-class Stream(Protocol):
-    """What lines are written to."""
-
-    def write(self, text: str, /) -> object: ...
-    def flush(self) -> object: ...
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -70,15 +65,20 @@ def configure(
     secrets: Callable[[], Iterable[str]],
     stream: Stream | None = None,
     environ: Mapping[str, str] | None = None,
+    journal_socket: str = journal.SOCKET,
 ) -> None:
     """Log from ``level`` on, as ``fmt`` (auto, console, json, journald), to ``stream`` (stderr).
 
-    May be called again. ``secrets`` is asked at every line and must be quick.
+    May be called again. ``secrets`` is asked at every line and must be quick. Where ``stream`` goes to the journal,
+    journald gets entries with a field for each of ours; elsewhere lines that begin with their priority.
     """
     target = stream if stream is not None else sys.stderr
-    chosen = resolve_format(fmt, stream=target, environ=os.environ if environ is None else environ)
+    where = os.environ if environ is None else environ
+    chosen = resolve_format(fmt, stream=target, environ=where)
     number = logging.getLevelNamesMapping()[level.upper()]
-    sink = _Sink(target)
+    sink = Sink(target)
+    if chosen == "journald" and (entries := _journal_behind(target, where, journal_socket)):
+        chosen, sink = "journal", JournalSink(entries)
     formatter = Formatter(chosen, redact=Redactor(secrets), tracebacks=number <= logging.DEBUG)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.add_log_level, Limiter(), formatter],
@@ -93,15 +93,24 @@ def resolve_format(fmt: str, *, stream: Stream | None, environ: Mapping[str, str
     """The format that ``auto`` means here: console on a terminal, journald under systemd, else JSON."""
     if fmt != "auto":
         return fmt
-    fd = _file_descriptor(stream)
+    fd = file_descriptor(stream)
     if fd is None:
         return "json"
     if os.isatty(fd):
         return "console"
-    # Set, but naming another file: the variable was inherited, our stderr goes elsewhere. See systemd.exec(5).
-    status = os.fstat(fd)
-    ours = f"{status.st_dev}:{status.st_ino}"
-    return "journald" if environ.get("JOURNAL_STREAM") == ours else "json"
+    return "journald" if journal.is_stream(fd, environ) else "json"
+
+
+def _journal_behind(stream: Stream | None, environ: Mapping[str, str], path: str) -> journal.Journal | None:
+    fd = file_descriptor(stream)
+    if fd is None or not journal.is_stream(fd, environ):
+        return None
+    entries = journal.Journal(path)
+    try:
+        entries.channel()
+    except OSError:  # not to be had in here; what goes to the stream still arrives
+        return None
+    return entries
 
 
 def log_uncaught() -> None:
@@ -172,18 +181,19 @@ class Formatter:
         tracebacks: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._render = {"json": _json_line, "journald": _journald_line}.get(fmt, _console_line)
+        self._render = {"json": _json_line, "journald": _journald_line, "journal": _event_line}.get(fmt, _console_line)
+        self._native = fmt == "journal"
         self._redact = redact
         self._tracebacks = tracebacks
         self._now = now
 
-    def __call__(self, _logger: object, _method: str, event: Event) -> str:
+    def __call__(self, _logger: object, _method: str, event: Event) -> str | bytes:
         try:
             return self._line(event)
         except Exception as error:  # noqa: BLE001 - whatever a field's __str__ does, logging is no reason to fail
             return self._line({"event": "log.unprintable", "level": "error", "error": type(error).__name__})
 
-    def _line(self, event: Event) -> str:
+    def _line(self, event: Event) -> str | bytes:
         fields = dict(event)
         self._explain_exception(fields)
         head = {
@@ -192,6 +202,10 @@ class Formatter:
             "event": self._text(str(fields.pop("event", ""))),
         }
         plain = {self._text(str(name)): self._plain(value, str(name)) for name, value in fields.items()}
+        line = self._fitting(head, plain)
+        return _journal_entry(line, head, plain) if self._native else line
+
+    def _fitting(self, head: dict[str, str], plain: dict[str, Any]) -> str:
         line = self._render(head, plain)
         for shorter in _shortened(head, plain):
             if len(line.encode()) <= LINE_BYTES:
@@ -272,6 +286,20 @@ def _event_line(head: dict[str, str], fields: dict[str, Any]) -> str:
     return " ".join([escaped(head["event"]), *pairs])
 
 
+def _journal_entry(message: str, head: dict[str, str], fields: dict[str, Any]) -> bytes:
+    """The line, and each field for `journalctl HEADWATER_EVENT=…`. No time: journald has its own."""
+    entry = {
+        _field_name(name): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in {**fields, "event": head["event"]}.items()
+    }
+    known = {"MESSAGE": message, "PRIORITY": str(PRIORITIES.get(head["level"], 6)), "SYSLOG_IDENTIFIER": IDENTIFIER}
+    return journal.encode(known | entry)
+
+
+def _field_name(name: str) -> str:
+    return f"{IDENTIFIER.upper()}_{_NO_FIELD_NAME.sub('_', name.upper())}"[:FIELD_NAME_BYTES]
+
+
 def _value(value: Any) -> str:
     if not isinstance(value, str):
         return escaped(json.dumps(value, ensure_ascii=False))
@@ -280,59 +308,7 @@ def _value(value: Any) -> str:
     return '"' + escaped(value.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
-# -- where lines go -------------------------------------------------------------------------------
-
-
-class _Sink:
-    """Writes lines. A reader that is gone, stopped or full costs lines and a tenth of a second, never the daemon."""
-
-    def __init__(self, stream: Stream | None) -> None:
-        self._stream = stream
-        self._lock = threading.RLock()  # a finaliser may log while a line is being written
-        self._cut = False  # half a line is out: the next one begins on a line of its own
-        self._patience = PATIENCE_SECONDS
-
-    def write(self, line: str) -> None:
-        with self._lock:
-            try:
-                self._put(line)
-            except (OSError, ValueError):  # closed, disk full, reader gone: there is nobody left to tell
-                return
-
-    debug = info = warning = warn = error = critical = exception = fatal = msg = write
-
-    def _put(self, line: str) -> None:
-        if self._stream is None:
-            return
-        fd = _file_descriptor(self._stream)
-        if fd is None:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        else:
-            self._send(fd, ("\n" * self._cut + line + "\n").encode("utf-8", "backslashreplace"))
-
-    def _send(self, fd: int, data: bytes) -> None:
-        sent = 0
-        try:
-            while sent < len(data) and self._writable(fd):
-                sent += os.write(fd, data[sent : sent + PIPE_BYTES])
-        finally:
-            self._cut = sent < len(data) if sent else self._cut
-
-    def _writable(self, fd: int) -> bool:
-        # Making the descriptor non-blocking instead would do so for everybody who shares it, our parent's shell too.
-        ready = select.poll()
-        ready.register(fd, select.POLLOUT)
-        writable = bool(ready.poll(self._patience * 1000))
-        self._patience = PATIENCE_SECONDS if writable else 0.0
-        return writable
-
-
-def _file_descriptor(stream: Stream | None) -> int | None:
-    try:
-        return int(stream.fileno())  # type: ignore[union-attr]
-    except (AttributeError, OSError, ValueError):
-        return None
+# -- what libraries log -----------------------------------------------------------------------------
 
 
 class _Libraries(logging.Handler):
