@@ -13,7 +13,7 @@ import resource
 import socket
 import stat
 from collections.abc import Awaitable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ IDLE_SECONDS = 10.0  # for the headers, and between two requests of a connection
 BODY_SECONDS = 20.0
 MAX_HEADER_BYTES = 16 * 1024
 CHUNK_BYTES = 64 * 1024
+GREETING_SECONDS = 1.0  # what a connection accepted just before a stop has to send its headers
 BACKLOG = 1024
 MOST_CONNECTIONS = 1000
 RESERVED_FILES = 128  # database, logs, GitHub, the standard streams
@@ -65,6 +66,9 @@ class BoundedServer(HTTPServer):
         self._idle: dict[iostream.IOStream, None] = {}  # in the order in which they fell idle
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._silent: set[iostream.IOStream] = set()  # has not asked for anything yet
+        self._heard = asyncio.Event()
+        self._heard.set()
 
     def handle_stream(self, stream: iostream.IOStream, address: Any) -> None:
         if len(self._connections) >= self._max_connections:
@@ -75,6 +79,8 @@ class BoundedServer(HTTPServer):
             del self._idle[oldest]
             oldest.close()
         self._idle[stream] = None
+        self._silent.add(stream)
+        self._heard.clear()
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
@@ -85,18 +91,26 @@ class BoundedServer(HTTPServer):
 
     def on_close(self, server_conn: object) -> None:
         self._idle.pop(_stream(server_conn), None)
+        self._hear(_stream(server_conn))
         super().on_close(server_conn)
         self._note()
 
     async def drain(self, seconds: float) -> None:
-        """Wait until no request is under way, at most ``seconds``."""
-        try:
-            await asyncio.wait_for(self._quiet.wait(), seconds)
-        except TimeoutError:
-            return
+        """Wait until no request is under way, at most ``seconds``.
+
+        A request whose connection was accepted but which has not been read yet is under way for whoever sent it.
+        """
+        await _within(self._heard, min(seconds, GREETING_SECONDS))
+        await _within(self._quiet, seconds)
+
+    def _hear(self, stream: iostream.IOStream) -> None:
+        self._silent.discard(stream)
+        if not self._silent:
+            self._heard.set()
 
     def _busy(self, stream: iostream.IOStream) -> None:
         self._idle.pop(stream, None)
+        self._hear(stream)
         self._note()
 
     def _note(self) -> None:
@@ -104,6 +118,11 @@ class BoundedServer(HTTPServer):
             self._quiet.set()
         else:
             self._quiet.clear()
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _stream(server_conn: object) -> iostream.IOStream:

@@ -12,6 +12,7 @@ import pytest
 from tornado import web
 
 from daemon.config import Address
+from daemon.web import listeners
 from daemon.web.app import Answer, ExactPath, Handler, NotFound, encode
 from daemon.web.listeners import Listener, connection_limit, listen
 
@@ -179,6 +180,24 @@ def test_stopping_lets_the_request_under_way_be_answered():
         await _refused(listener)
         go.set()
         assert b'{"done":true}' in await asyncio.wait_for(reader.read(), 30)
+        await asyncio.wait_for(stopping, 30)
+        writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_read_only_after_the_stop_began_is_answered(monkeypatch):
+    monkeypatch.setattr(listeners, "GREETING_SECONDS", 30.0)
+
+    async def main() -> None:
+        listener = listen(application(), LOOPBACK)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(listener.url.rpartition(":")[2]))
+        while not listener.server._connections:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
+        stopping = asyncio.ensure_future(listener.stop(30.0))
+        await _refused(listener)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 30)).startswith(b"HTTP/1.1 404")
         await asyncio.wait_for(stopping, 30)
         writer.close()
 
