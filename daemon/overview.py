@@ -16,7 +16,7 @@ from daemon.model import BranchRecord, BranchState, RepositoryRecord, Repository
 from daemon.triggers import budget
 from daemon.triggers.budget import Afford, Demand, Means, usual_limit
 from daemon.triggers.schedule import promised_seconds
-from daemon.web.answers import branch_state, is_stale, iso
+from daemon.web.answers import branch_state, is_stale, iso, repository_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,21 @@ def status(
         "promises_kept": not any(branch.stale for branch in every)
         and not any(_never_synced(repository) for repository in repositories),
     }
+
+
+def sentence(core: Core, *, now: datetime) -> str:
+    """How it goes, for `systemctl status`: ``keeping 2 repositories; 1 fresh, 1 stale; queue 0``."""
+    repositories = list(core.repositories.every())
+    polling = core.config.polling
+    states = Counter(
+        repository_state(repository, now=now, promised_seconds=promised_seconds(repository.webhook, polling))
+        for repository in repositories
+    )
+    told = ", ".join(f"{states[state]} {state}" for state in BranchState if states[state])
+    counts = core.jobs.counts(now)
+    noun = "repository" if len(repositories) == 1 else "repositories"
+    parts = [f"keeping {len(repositories)} {noun}", told, f"queue {counts.pending + counts.running}"]
+    return "; ".join(part for part in parts if part)
 
 
 def measure(core: Core, metrics: Metrics, *, now: datetime, by_rest: bool) -> None:

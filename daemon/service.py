@@ -61,6 +61,7 @@ WATCH_SECONDS = 1.0
 BUDGET_SECONDS = 1.0
 SAMPLE_SECONDS = 60.0
 LAG_INTERVAL_SECONDS = 1.0
+STATUS_SECONDS = 15.0
 POLLER_STUCK_SECONDS = 900.0
 CLOCKS_APART = timedelta(days=1)
 
@@ -85,6 +86,7 @@ class Service:
         self._listeners: list[Listener] = []
         self._started_at = self._clock.now()
         self._last_tick = self._clock.monotonic()
+        self._refused = False  # the last reload
         self._clock_watch = ClockWatch()
         self._reads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
         self._sessions = Sessions(self._clock.monotonic)
@@ -110,7 +112,7 @@ class Service:
             self._say_ready()
             await self._serve()
         finally:
-            systemd.notify("STOPPING=1", environ=self._environ)
+            systemd.notify("STOPPING=1\nSTATUS=finishing what runs", environ=self._environ)
             await self._shut_down()
 
     def secret_values(self) -> list[str]:
@@ -232,7 +234,18 @@ class Service:
 
     def _say_ready(self) -> None:
         log.info("daemon.ready", version=__version__, repositories=len(self._core.tracked))
-        systemd.notify(f"READY=1\nSTATUS=keeping {len(self._core.tracked)} repositories", environ=self._environ)
+        systemd.notify("READY=1", environ=self._environ)
+        self._scheduler.every("status", STATUS_SECONDS, self._say_status, at_once=True)
+
+    def _say_status(self) -> None:
+        if not self._environ.get("NOTIFY_SOCKET") or self._stop.is_set():
+            return
+        try:
+            told = overview.sentence(self._core, now=self._clock.now())
+        except StoreError as error:
+            told = f"the store cannot be read: {error}"
+        kept = "; the configuration on disk was refused, see the log" if self._refused else ""
+        systemd.notify(f"STATUS={told}{kept}", environ=self._environ)
 
     async def _serve(self) -> None:
         beat = systemd.watchdog_seconds(environ=self._environ, pid=os.getpid())
@@ -267,16 +280,36 @@ class Service:
                 self._scheduler.run_all_now()
 
     async def _feed_watchdog(self, seconds: float) -> None:
-        """Beat only while a round trip through this loop, the writer and the workers succeeds."""
+        """Beat only while a round trip through this loop and the writer succeeds, and workers and scheduler move.
+
+        A worker that is busy for hours moves; a pool in which every one hangs can only be helped by a new process.
+        """
         while True:
             try:
                 await asyncio.wait_for(asyncio.wrap_future(self._writer.ping()), seconds)
-                alive = self._workers.alive()
+                alive = self._workers.moving() and self._scheduler.alive()
             except (TimeoutError, HeadwaterError):
                 alive = False
             if alive:
                 systemd.notify("WATCHDOG=1", environ=self._environ)
+            else:
+                log.error("watchdog.not_fed", reasons=self._halted())
             await asyncio.sleep(seconds)
+
+    def _halted(self) -> list[str]:
+        """Which parts have died or hang; empty when all move."""
+        reasons = []
+        if not self._writer.alive():
+            reasons.append("the delivery writer has died")
+        if not self._workers.alive():
+            reasons.append("a worker has died")
+        elif not self._workers.moving():
+            reasons.append("every worker hangs")
+        if not self._actions.alive():
+            reasons.append("the thread of the actions has died")
+        if not self._scheduler.alive() or self._clock.monotonic() - self._last_tick > POLLER_STUCK_SECONDS:
+            reasons.append("the scheduler does not run")
+        return reasons
 
     async def _shut_down(self) -> None:
         timeout = self.config.server.shutdown_timeout_seconds
@@ -304,18 +337,18 @@ class Service:
     def reload(self) -> None:
         """Read the configuration again: all of it applies or none of it."""
         systemd.notify(systemd.reloading(), environ=self._environ)
+        self._refused = True
         try:
             self._apply(self._load())
+            self._refused = False
         except ConfigError as error:
             for problem in error.problems:
                 log.error("config.refused", problem=str(problem))
             log.error("config.kept", reason="the new configuration is invalid; the old one stays in force")
         except StoreError as error:
             log.error("config.kept", reason=f"the store cannot take the new configuration; reload later: {error}")
-        self._say_reloaded()
-
-    def _say_reloaded(self) -> None:
-        systemd.notify(f"READY=1\nSTATUS=keeping {len(self._core.tracked)} repositories", environ=self._environ)
+        systemd.notify("READY=1", environ=self._environ)
+        self._say_status()
 
     def _apply(self, new: Config) -> None:
         self._core.adopt(new)  # first, because it alone can fail
@@ -509,15 +542,7 @@ class Service:
 
     def _not_ready(self) -> list[str]:
         """Why the daemon is not ready; empty when it can store and its parts live."""
-        reasons = []
-        if not self._writer.alive():
-            reasons.append("the delivery writer has died")
-        if not self._workers.alive():
-            reasons.append("a worker has died")
-        if not self._actions.alive():
-            reasons.append("the thread of the actions has died")
-        if not self._scheduler.alive() or self._clock.monotonic() - self._last_tick > POLLER_STUCK_SECONDS:
-            reasons.append("the scheduler does not run")
+        reasons = self._halted()
         try:
             self._core.database.check()
         except HeadwaterError as error:

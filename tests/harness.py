@@ -59,6 +59,8 @@ class Daemon:
         self.log = folder / "daemon.log"
         self.secret = secret
         self.process: subprocess.Popen[bytes] | None = None
+        self.variables: dict[str, str] = {}  # of its environment, beyond the usual
+        self.fds: tuple[int, ...] = ()  # that it inherits
         self.session = requests.Session()
         self.session.trust_env = False
         sections = sections or {}
@@ -96,7 +98,7 @@ class Daemon:
 
     def environ(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWATER_", "GITHUB_"))}
-        return kept | {"PYTHONWARNINGS": "default"}
+        return kept | {"PYTHONWARNINGS": "default"} | self.variables
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "daemon", "--config", str(self.config), *arguments]
@@ -109,7 +111,9 @@ class Daemon:
 
     def start(self, *, ready: bool = True) -> Daemon:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command("run"), stdout=log, stderr=log, env=self.environ())
+            self.process = subprocess.Popen(
+                self.command("run"), stdout=log, stderr=log, env=self.environ(), pass_fds=self.fds
+            )
         if ready:
             wait_for(self._listening, "the daemon to listen")
         return self

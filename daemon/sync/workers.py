@@ -1,7 +1,8 @@
 """The workers: claim a job, run the routine, and see to it that every ending is written down.
 
 A lease is renewed by a thread of its own, so that an honest slow run keeps it; a run that lost its
-lease (a frozen machine, a slow disk) is refused at its last transaction by the fencing token.
+lease (a frozen machine, a slow disk) is refused at its last transaction by the fencing token. A run may
+take hours, but not a step of it: one that makes none for half an hour hangs, and its lease is left to end.
 """
 
 from __future__ import annotations
@@ -37,14 +38,17 @@ IDLE_SECONDS = 1.0  # the longest a worker sleeps before it asks the database it
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 3600.0
 LONGEST_OUTAGE_WAIT_SECONDS = 60.0
+# No step takes as long: not a call to GitHub with its retries, not the last transaction of a huge repository.
+HUNG_SECONDS = 1800.0
 PATIENCE_SECONDS = 300.0  # how long an object GitHub just announced may be missing before it is a failure
 
 
 @dataclass(slots=True)
 class _Running:
-    """A claim under way and whether it may go on."""
+    """A claim under way, the thread that runs it, and whether it may go on."""
 
     claim: Claim
+    thread: int = field(default_factory=threading.get_ident)
     lost: threading.Event = field(default_factory=threading.Event)
 
 
@@ -79,6 +83,7 @@ class Workers:
         self._running: dict[int, _Running] = {}
         self._lock = threading.Lock()
         self._threads: dict[int, threading.Thread] = {}
+        self._signs: dict[int, float] = {}  # when each thread last made a step, by its ident
         self._heartbeat = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
 
     # -- life -------------------------------------------------------------------------------------
@@ -110,6 +115,14 @@ class Workers:
             number in self._threads and self._threads[number].is_alive() for number in wanted
         )
 
+    def hung(self) -> int:
+        """How many workers have made no step for so long that they will not make another."""
+        return sum(self._hangs(thread.ident) for thread in list(self._threads.values()) if thread.is_alive())
+
+    def moving(self) -> bool:
+        """Whether every worker lives and at least one is not hung; when not, only a new process helps."""
+        return self.alive() and self.hung() < self._settings().workers
+
     def running(self) -> int:
         """How many syncs are under way in this process."""
         with self._lock:
@@ -131,6 +144,7 @@ class Workers:
 
     def _loop(self, number: int) -> None:
         while not self._stopping.is_set() and number < self._settings().workers:
+            self._sign()
             seen = self._wakes
             claim = self._claim()
             if claim is None:
@@ -162,6 +176,7 @@ class Workers:
     def work(self, claim: Claim, *, progress: Progress = no_progress) -> RunResult | None:
         """Run one claim to its end, whatever that is; None when it was handed back."""
         running = _Running(claim)
+        self._sign()
         started_at = self._clock.now()
         with self._lock:
             self._running[claim.job_id] = running
@@ -180,7 +195,15 @@ class Workers:
             self._on_run(claim, result)
         return result
 
+    def _sign(self) -> None:
+        self._signs[threading.get_ident()] = self._clock.monotonic()
+
+    def _hangs(self, thread: int | None) -> bool:
+        now = self._clock.monotonic()
+        return thread is not None and now - self._signs.get(thread, now) > HUNG_SECONDS
+
     def _check(self, running: _Running) -> None:
+        self._sign()
         if self._stopping.is_set():
             raise Interrupted("the daemon is stopping")
         if running.lost.is_set():
@@ -251,11 +274,15 @@ class Workers:
     def _beat(self) -> None:
         while not self._stopping.wait(LEASE_SECONDS / 4):
             with self._lock:
-                running = list(self._running.values())
+                running = [item for item in self._running.values() if not item.lost.is_set()]
             for item in running:
                 self._renew(item)
 
     def _renew(self, running: _Running) -> None:
+        if self._hangs(running.thread):
+            log.error("run.hangs", branch=_label(running.claim), seconds=HUNG_SECONDS)
+            running.lost.set()  # should it come back after all, it must not go on
+            return
         try:
             kept = self._jobs.renew(running.claim, now=self._clock.now(), lease_seconds=LEASE_SECONDS)
         except StoreError as error:

@@ -341,6 +341,53 @@ def test_a_heartbeat_that_cannot_be_stored_is_told_and_tried_again(
     bench.assert_equal_to_git()
 
 
+# -- hanging ----------------------------------------------------------------------------------------
+
+
+def test_a_run_that_makes_no_step_any_more_loses_its_lease_and_ends_without_a_trace(
+    bench: Bench, make_pool: Callable[..., Pool], held: Hold, short_leases: None
+) -> None:
+    bench.want()
+    pool = make_pool()
+    assert held.reached.wait(SECONDS)
+    assert (pool.workers.hung(), pool.workers.moving()) == (0, True)
+    with capture_logs() as logged:
+        bench.time.advance(module.HUNG_SECONDS + 1)
+        wait_for(lambda: "run.hangs" in {line["event"] for line in logged}, "the heartbeat to notice")
+    assert (pool.workers.hung(), pool.workers.moving()) == (1, False)
+    bench.github.faults.clear()
+    other = bench.claim()
+    assert other is not None
+    held.release()
+    wait_for(lambda: pool.workers.running() == 0, "the run that hung to end")
+    assert (pool.ended, runs(bench)) == ([], [])
+    assert bench.workers.work(other) is not None
+    wait_for(pool.workers.moving, "the worker to be counted again")
+    bench.assert_equal_to_git()
+
+
+def test_a_pool_moves_while_one_of_its_workers_does(bench: Bench, make_pool: Callable[..., Pool], held: Hold) -> None:
+    bench.want()
+    pool = make_pool(workers=2)
+    assert held.reached.wait(SECONDS)
+    bench.time.advance(module.HUNG_SECONDS + 1)
+    wait_for(lambda: pool.workers.hung() == 1, "the idle worker to make its next step")
+    assert pool.workers.moving()
+
+
+def test_a_long_run_that_makes_steps_does_not_hang(bench: Bench, make_pool: Callable[..., Pool], held: Hold) -> None:
+    second = Hold()
+    bench.github.faults.add("/git/trees/", second)
+    bench.want()
+    pool = make_pool()
+    for hold in (held, second):
+        assert hold.reached.wait(SECONDS)
+        bench.time.advance(module.HUNG_SECONDS - 60)
+        assert pool.workers.moving()
+        hold.release()
+    wait_for(lambda: pool.ended, "the run to end")
+
+
 # -- one at a time ----------------------------------------------------------------------------------
 
 
