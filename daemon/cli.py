@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 something failed; 2 wrong usage; 78 the configuration is i
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,45 +16,16 @@ import click
 
 from daemon import __version__
 from daemon.cli_hooks import hooks
+from daemon.command_line import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, Context, as_json
+from daemon.command_line import print_json as _print_json
+from daemon.commands.operation import COMMANDS
 from daemon.errors import ConfigError, HeadwaterError
 
 if TYPE_CHECKING:
     from daemon.commands.findings import Finding
     from daemon.config import Config
 
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_CONFIG = 78
 
-
-class Context:
-    """Where the configuration is; read when a command needs it."""
-
-    def __init__(self, explicit: str | None) -> None:
-        self.explicit = explicit
-        self.cwd = _working_folder()  # once: a daemon that reloads must not depend on the folder being still there
-
-    def path(self) -> Path:
-        """The file to read. Raises ConfigError when there is none."""
-        from daemon.config import find
-
-        return find(self.explicit, environ=os.environ, cwd=self.cwd)
-
-    def load(self) -> Config:
-        """The configuration as it is now. Raises ConfigError with every problem."""
-        from daemon.config import load
-
-        return load(self.path(), environ=os.environ, cwd=self.cwd)
-
-
-def _working_folder() -> Path:
-    try:
-        return Path.cwd()
-    except FileNotFoundError:  # it was deleted: absolute paths work all the same, relative ones will not be found
-        return Path()
-
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 repository_names = click.argument("names", metavar="[OWNER/NAME]...", nargs=-1)
 
 branch_option = click.option("--branch", metavar="BRANCH", help="A tracked branch; else the default one.")
@@ -332,6 +302,8 @@ def retry_actions(context: Context, action: str | None, as_json: bool) -> None:
 
 
 cli.add_command(hooks)
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
@@ -362,10 +334,6 @@ def _tell_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
             click.echo(finding.line())
     if not ok:
         sys.exit(EXIT_FAILED)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
 def _guarded(command: Callable[[], Any]) -> NoReturn:
