@@ -14,4 +14,6 @@ The house, in the direction data flows::
     demo/       a stand-in of GitHub over local git repositories, and a guided tour
 """
 
-__version__ = "0.1.0"
+from daemon.version import __version__
+
+__all__ = ["__version__"]

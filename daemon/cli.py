@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from daemon import __version__
 from daemon.cli_hooks import hooks
 from daemon.command_line import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, Context, as_json
 from daemon.command_line import print_json as _print_json
 from daemon.commands.operation import COMMANDS
 from daemon.errors import ConfigError, HeadwaterError
+from daemon.version import __version__
 
 if TYPE_CHECKING:
     from daemon.commands.findings import Finding

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
-from daemon import __version__
 from daemon.model import BranchState, Claim, DeliveryStatus, Outcome, RunResult, Trigger, WebhookHealth
+from daemon.version import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DELIVERY_OUTCOMES = (*(status.value for status in DeliveryStatus), "refused", "unavailable")

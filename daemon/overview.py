@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from daemon import __version__
 from daemon.core import Core
 from daemon.github.governor import CORE, GRAPHQL
 from daemon.metrics import Metrics
@@ -16,6 +15,7 @@ from daemon.model import BranchRecord, BranchState, RepositoryRecord, Repository
 from daemon.triggers import budget
 from daemon.triggers.budget import Afford, Demand, Means, usual_limit
 from daemon.triggers.schedule import promised_seconds
+from daemon.version import __version__
 from daemon.web.answers import branch_state, is_stale, iso, repository_state
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from daemon import __version__, logs, overview, systemd
+from daemon import logs, neighbours, overview, systemd
 from daemon.actions.runner import ActionRunner
 from daemon.clock import Clock
 from daemon.config import Address, Config, SyncSettings, diff_needing_restart, exposures
@@ -43,6 +43,7 @@ from daemon.triggers.recovery import ROUND_SECONDS, Recovery, recover_safely
 from daemon.triggers.schedule import promised_seconds, tick_seconds
 from daemon.triggers.scheduler import ClockWatch, Scheduler
 from daemon.triggers.writer import DeliveryWriter
+from daemon.version import __version__
 from daemon.web.admin import AdminDeps, make_admin_app
 from daemon.web.listeners import Listener, listen
 from daemon.web.public import PublicDeps, make_public_app
@@ -200,6 +201,7 @@ class Service:
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
         self._scheduler.every("sample", SAMPLE_SECONDS, self._samples.take, at_once=True)
         self._scheduler.soon("index", self._index)  # what a kill has left
+        self._scheduler.soon("neighbours", self._look_for_neighbours)
         self._scheduler.start()
 
     def _schedule_entities(self) -> None:
@@ -412,6 +414,10 @@ class Service:
             return
         if count:
             log.info("search.indexed", contents=count)
+
+    def _look_for_neighbours(self) -> None:
+        if others := neighbours.sharers():
+            log.warning("package.shared", distributions=others, remedy=neighbours.REMEDY)
 
     def _sweep(self) -> None:
         now = self._clock.now()

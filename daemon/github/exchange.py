@@ -14,7 +14,6 @@ from typing import TypeVar
 import requests
 import tenacity
 
-import daemon
 from daemon.clock import Clock, OtherClock
 from daemon.errors import BadAnswer, ConfigError, RateLimited, RepositoryReplaced, Unauthorized, Unreachable
 from daemon.github import limits, protocol, redirects
@@ -25,6 +24,7 @@ from daemon.github.governor import DOWNLOADS, PUBLIC, Governor
 from daemon.github.protocol import REDIRECTS, Answer, Overloaded
 from daemon.github.transport import Allowance, Request, Transport, chunks, read_answer
 from daemon.model import RepositoryRef
+from daemon.version import __version__
 
 __all__ = ["Call", "ClientSettings", "Exchange", "RequestSeen", "Tally"]
 
@@ -350,7 +350,7 @@ def _token(settings: ClientSettings) -> str | None:
 
 def _request_headers(call: Call) -> dict[str, str]:
     return {
-        "User-Agent": f"headwater/{daemon.__version__}",
+        "User-Agent": f"headwater/{__version__}",
         "Accept": call.accept,
         # An archive is compressed already; a second layer would only be one more thing to bomb.
         "Accept-Encoding": "identity" if call.download else "gzip",
