@@ -17,7 +17,7 @@ import click
 from daemon.cli_hooks import hooks
 from daemon.command_line import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, Context, as_json
 from daemon.command_line import print_json as _print_json
-from daemon.commands.operation import COMMANDS
+from daemon.commands import operation, storage
 from daemon.errors import ConfigError, HeadwaterError
 from daemon.version import __version__
 
@@ -302,7 +302,7 @@ def retry_actions(context: Context, action: str | None, as_json: bool) -> None:
 
 
 cli.add_command(hooks)
-for command in COMMANDS:
+for command in (*operation.COMMANDS, *storage.COMMANDS):
     cli.add_command(command)
 
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from daemon import __version__
 from daemon.clock import Clock
 from daemon.commands.check import check_config
 from daemon.commands.findings import Finding
@@ -21,6 +20,7 @@ from daemon.redaction import Redactor
 from daemon.store.database import Database
 from daemon.store.history import History
 from daemon.store.repositories import Repositories
+from daemon.version import __version__
 from daemon.web import words
 
 LIBRARIES = ("tornado", "APScheduler", "requests", "tenacity", "peewee", "pydantic", "isal")

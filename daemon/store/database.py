@@ -141,15 +141,19 @@ class Database:
         return database
 
     @classmethod
-    def open_read_only(cls, path: Path, *, clock: Clock) -> Database:
-        """Open an existing store to read, beside whoever owns it. Raises StoreIncompatible, StoreUnavailable."""
+    def open_read_only(cls, path: Path, *, clock: Clock, any_schema: bool = False) -> Database:
+        """Open an existing store to read, beside whoever owns it. Raises StoreIncompatible, StoreUnavailable.
+
+        ``any_schema``: also one that this program would have to migrate first, or cannot read.
+        """
         if not path.is_file():
             raise StoreIncompatible(f"there is no database at {path}; has headwater run with this storage.url?")
         database = cls(path, clock=clock, busy_seconds=5.0, read_only=True)
         try:
             with database._explained_at_start():
                 _refuse_foreign(path, database._busy_seconds)
-                database._assert_current()
+                if not any_schema:
+                    database._assert_current()
         except BaseException:
             database.close()
             raise
@@ -308,6 +312,14 @@ class Database:
             _, pages, moved = self._sqlite.handle().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return max(0, int(pages) - int(moved))
 
+    def copy_into(self, target: sqlite3.Connection) -> None:
+        """Copy the whole store, as of one instant, into an empty database. Raises sqlite3.Error of either side.
+
+        In one step: between two steps another process may write, and SQLite would begin again.
+        """
+        with self._used():
+            self._sqlite.handle().backup(target)
+
     def integrity(self) -> str:
         """``ok``, or what is wrong, a line each. Reads the whole file."""
         with self.read():
@@ -338,16 +350,22 @@ class Database:
 
     # -- opening ----------------------------------------------------------------------------------
 
-    def _migrate(self) -> None:
+    def migrations(self) -> tuple[list[str], list[str]]:
+        """The names of the migrations that were applied to the store and of those that are pending, in order.
+
+        Raises StoreIncompatible for a store that a newer program wrote.
+        """
         runner = self._runner()
         self._refuse_newer(runner)
-        if any(not migration.applied for migration in runner.status()):
-            runner.up()
+        every = runner.status()
+        return [one.name for one in every if one.applied], [one.name for one in every if not one.applied]
+
+    def _migrate(self) -> None:
+        if self.migrations()[1]:
+            self._runner().up()
 
     def _assert_current(self) -> None:
-        runner = self._runner()
-        self._refuse_newer(runner)
-        if any(not migration.applied for migration in runner.status()):
+        if self.migrations()[1]:
             raise StoreIncompatible(f"{self.path} has an older schema; start the daemon once, which migrates it")
 
     def _runner(self) -> Any:

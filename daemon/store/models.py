@@ -37,9 +37,9 @@ class Repository(Table):
     github_id = BigIntegerField(null=True, unique=True)
     owner = TextField()
     name = TextField()
-    full_name = TextField(unique=True)  # lower-case key of the current name
-    configured_as = TextField(null=True, index=True)  # lower-case key in the configuration: survives a rename
-    patterns = JsonField(default=list)  # branch names and globs; empty: the default branch
+    full_name = TextField(unique=True, help_text="lower-case key of the current name")
+    configured_as = TextField(null=True, index=True, help_text="lower-case key in the configuration: survives a rename")
+    patterns = JsonField(default=list, help_text="branch names and globs; empty: the default branch")
     default_branch = TextField(null=True)
     archived = BooleanField(default=False)
     private = BooleanField(default=False)
@@ -48,18 +48,18 @@ class Repository(Table):
     webhook = TextField(default="unknown")
     missed_webhooks = IntegerField(default=0)
     last_error = TextField(null=True)
-    polled_at = InstantField(null=True)  # start of the last poll that succeeded
-    next_poll_at = InstantField(null=True)  # NULL: at once, out of its turn
-    changed_at = InstantField(null=True)  # when a branch of it last moved from one commit to another
+    polled_at = InstantField(null=True, help_text="start of the last poll that succeeded")
+    next_poll_at = InstantField(null=True, help_text="NULL: at once, out of its turn")
+    changed_at = InstantField(null=True, help_text="when a branch of it last moved from one commit to another")
     poll_failures = IntegerField(default=0)
-    suspect_sha = TextField(null=True)  # a head that a poll found and no delivery announced yet
+    suspect_sha = TextField(null=True, help_text="a head that a poll found and no delivery announced yet")
     suspect_branch = TextField(null=True)
     suspect_at = InstantField(null=True)
-    search = BooleanField(default=True)  # whether its text may be searched
-    webhook_reason = TextField(null=True)  # why deliveries do not arrive, in GitHub's words
+    search = BooleanField(default=True, help_text="whether its text may be searched")
+    webhook_reason = TextField(null=True, help_text="why deliveries do not arrive, in GitHub's words")
     hook_log_due_at = InstantField(null=True)
-    hook_log_until = InstantField(null=True)  # deliveries up to here were looked at
-    hook_log_missed = IntegerField(default=0)  # ``missed_webhooks`` at that look
+    hook_log_until = InstantField(null=True, help_text="deliveries up to here were looked at")
+    hook_log_missed = IntegerField(default=0, help_text="``missed_webhooks`` at that look")
 
 
 class Branch(Table):
@@ -67,7 +67,7 @@ class Branch(Table):
 
     id = AutoField()
     repository = ForeignKeyField(Repository, column_name="repository_id")
-    name = TextField()  # "" is the default branch while its name is unknown
+    name = TextField(help_text='"" is the default branch while its name is unknown')
     is_default = BooleanField(default=False)
     tracked = BooleanField(default=True)
     head_sha = TextField(null=True)
@@ -77,7 +77,7 @@ class Branch(Table):
     confirmed_at = InstantField(null=True)
     synced_at = InstantField(null=True)
     snapshot = IntegerField(default=0)
-    oldest_snapshot = IntegerField(default=0)  # entries of older snapshots were swept
+    oldest_snapshot = IntegerField(default=0, help_text="entries of older snapshots were swept")
     rules_digest = TextField(null=True)
     tree_verified = BooleanField(null=True)
     tree_error = TextField(null=True)
@@ -85,7 +85,9 @@ class Branch(Table):
     last_trigger = TextField(null=True)
     gone = BooleanField(default=False)
     empty = BooleanField(default=False)
-    collections_digest = TextField(null=True, default="")  # of the rules its entities were made by; NULL: make anew
+    collections_digest = TextField(
+        null=True, default="", help_text="of the rules of its entities; NULL: make them anew"
+    )
 
     class Meta:  # noqa: D106 - peewee's way to say it
         indexes = ((("repository", "name"), True),)
@@ -115,7 +117,7 @@ class Blob(Table):
     sha = TextField(primary_key=True)
     size = BigIntegerField()
     stored_at = InstantField()
-    content = BlobField()  # last, so that the columns before it are read without touching it
+    content = BlobField(help_text="the bytes")  # last, so that the columns before it are read without touching it
 
 
 class Commit(Table):
@@ -170,8 +172,8 @@ class Job(Table):
     wanted_generation = BigIntegerField(default=0)
     done_generation = BigIntegerField(default=0)
     claimed_generation = BigIntegerField(default=0)
-    priority = IntegerField(default=1)  # 0: webhook or manual, 1: the rest
-    triggers = JsonField(default=list)  # [generation, trigger, when it came] of what is not served yet
+    priority = IntegerField(default=1, help_text="0: webhook or manual, 1: the rest")
+    triggers = JsonField(default=list, help_text="[generation, trigger, when it came] of what is not served yet")
     wanted_at = InstantField(null=True)
     run_after = InstantField(null=True)
     attempts = IntegerField(default=0)
@@ -203,7 +205,7 @@ class Run(Table):
     requests = IntegerField(default=0)
     attempt = IntegerField(default=1)
     error = TextField(null=True)
-    snapshot = IntegerField(null=True)  # the snapshot it made, if it made one
+    snapshot = IntegerField(null=True, help_text="the snapshot it made, if it made one")
 
 
 class Outbox(Table):
@@ -218,13 +220,13 @@ class Outbox(Table):
     modified = JsonField()
     removed = JsonField()
     created_at = InstantField()
-    entities = JsonField(null=True)  # [added, modified, removed], each [[type, id], …]; NULL: no entity changed
+    entities = JsonField(null=True, help_text="[added, modified, removed], each [[type, id], …]; NULL: none")
 
 
 class Action(Table):
     """A configured action; every outbox row up to ``scanned_id`` was held against its filters."""
 
-    key = TextField(primary_key=True)  # a digest of its definition
+    key = TextField(primary_key=True, help_text="a digest of its definition")
     position = IntegerField()
     kind = TextField()
     target = TextField()
@@ -263,8 +265,8 @@ class EntitySource(Table):
     description = TextField(null=True)
     sha = TextField()
     commit_sha = TextField()
-    digest = TextField()  # of ``data``
-    stale = BooleanField(default=False)  # the file does not parse any more
+    digest = TextField(help_text="of data")
+    stale = BooleanField(default=False, help_text="the file does not parse any more")
     data = JsonField()
 
     class Meta:  # noqa: D106 - peewee's way to say it

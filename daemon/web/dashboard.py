@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, quote
 
 from tornado.template import Loader
 
-from daemon import __version__
 from daemon.errors import Refusal
+from daemon.version import __version__
 from daemon.web import words
 from daemon.web.api import Call
 from daemon.web.app import Answer
