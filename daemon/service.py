@@ -236,10 +236,11 @@ class Service:
 
     def _say_ready(self) -> None:
         log.info("daemon.ready", version=__version__, repositories=len(self._core.tracked))
-        systemd.notify("READY=1", environ=self._environ)
-        self._scheduler.every("status", STATUS_SECONDS, self._say_status, at_once=True)
+        self._say_status("READY=1\n")
+        self._scheduler.every("status", STATUS_SECONDS, self._say_status)
 
-    def _say_status(self) -> None:
+    def _say_status(self, more: str = "") -> None:
+        """Tell systemd how it goes; ``more`` is what else to tell it in the same message."""
         if not self._environ.get("NOTIFY_SOCKET") or self._stop.is_set():
             return
         try:
@@ -247,7 +248,7 @@ class Service:
         except StoreError as error:
             told = f"the store cannot be read: {error}"
         kept = "; the configuration on disk was refused, see the log" if self._refused else ""
-        systemd.notify(f"STATUS={told}{kept}", environ=self._environ)
+        systemd.notify(f"{more}STATUS={told}{kept}", environ=self._environ)
 
     async def _serve(self) -> None:
         beat = systemd.watchdog_seconds(environ=self._environ, pid=os.getpid())
@@ -349,8 +350,7 @@ class Service:
             log.error("config.kept", reason="the new configuration is invalid; the old one stays in force")
         except StoreError as error:
             log.error("config.kept", reason=f"the store cannot take the new configuration; reload later: {error}")
-        systemd.notify("READY=1", environ=self._environ)
-        self._say_status()
+        self._say_status("READY=1\n")
 
     def _apply(self, new: Config) -> None:
         self._core.adopt(new)  # first, because it alone can fail
