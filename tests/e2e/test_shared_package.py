@@ -17,7 +17,6 @@ import daemon
 # What PyPI's python-daemon 3.1.2 consists of.
 THEIR_INIT = "from .daemon import DaemonContext\n\n__all__ = ['DaemonContext']\n"
 THEIR_MODULE = "class DaemonContext:\n    pass\n"
-THEIR_RECORD = "daemon/__init__.py,,\ndaemon/daemon.py,,\npython_daemon-3.1.2.dist-info/RECORD,,\n"
 
 
 @pytest.fixture
@@ -26,10 +25,11 @@ def site(tmp_path: Path) -> Path:
     site = tmp_path / "site"
     shutil.copytree(Path(daemon.__file__).parent, site / "daemon", ignore=shutil.ignore_patterns("__pycache__"))
     (site / "daemon/daemon.py").write_text(THEIR_MODULE)
-    info = site / "python_daemon-3.1.2.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: python-daemon\nVersion: 3.1.2\n")
-    (info / "RECORD").write_text(THEIR_RECORD)
+    for name, files in (("python-daemon", ("__init__.py", "daemon.py")), ("headwater", ("__init__.py", "cli.py"))):
+        info = site / f"{name.replace('-', '_')}-3.1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 3.1.2\n")
+        (info / "RECORD").write_text("".join(f"daemon/{file},,\n" for file in files))
     return site
 
 

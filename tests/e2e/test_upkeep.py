@@ -122,10 +122,13 @@ def test_a_backup_that_cannot_be_finished_leaves_the_last_one(stopped: Daemon, t
     assert os.listdir(folder) == ["copy.db"]  # noqa: PTH208
 
 
-def test_no_backup_is_made_of_a_damaged_store(stopped: Daemon, tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", ["sqlite_master", "run"])
+def test_no_backup_is_made_of_a_damaged_store(stopped: Daemon, tmp_path: Path, table: str) -> None:
+    with closing(sqlite3.connect(stopped.database)) as store:
+        row = store.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
     with stopped.database.open("r+b") as file:
-        file.seek(4096 * 3)
-        file.write(b"\xff" * 4096 * 2)
+        file.seek(4096 * (row[0] - 1) if row else 100)  # the first page begins with the file's own header
+        file.write(b"\xff" * 2000)
     file = tmp_path / "copy.db"
     file.write_text("the last good one")
     ended = stopped.cli("backup", str(file))

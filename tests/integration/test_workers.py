@@ -354,6 +354,7 @@ def test_a_run_that_makes_no_step_any_more_loses_its_lease_and_ends_without_a_tr
     with capture_logs() as logged:
         bench.time.advance(module.HUNG_SECONDS + 1)
         wait_for(lambda: "run.hangs" in {line["event"] for line in logged}, "the heartbeat to notice")
+        assert next(iter(pool.workers._running.values())).lost.wait(SECONDS)
     assert (pool.workers.hung(), pool.workers.moving()) == (1, False)
     bench.github.faults.clear()
     other = bench.claim()

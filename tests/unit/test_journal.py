@@ -167,6 +167,17 @@ def test_a_journal_that_does_not_read_costs_lines_and_no_standstill(journald, lo
     assert journald.entry()[0]["HEADWATER_NUMBER"] == "0"
 
 
+def test_sending_itself_never_waits(journald):
+    entries = journal.Journal(journald.path)
+
+    def fill():
+        for _ in range(10_000):
+            entries.send(b"MESSAGE=x\n")
+
+    with pytest.raises(BlockingIOError):
+        fill()
+
+
 def test_a_journal_that_went_away_for_good_is_no_reason_to_fail(journald, log):
     logger = log()
     journald.socket.close()
