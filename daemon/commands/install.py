@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,12 +156,15 @@ def write(file: File, root: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if file.secret else 0o755)
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(file.text)
-        out.flush()
-        os.fchmod(out.fileno(), file.mode)
-        os.fsync(out.fileno())
-    aside.replace(target)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(file.text)
+            out.flush()
+            os.fchmod(out.fileno(), file.mode)
+            os.fsync(out.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def systemd_version() -> int | None:
@@ -211,6 +215,9 @@ def remove(path: Path, root: Path) -> None:
         shutil.rmtree(target)
     else:
         target.unlink(missing_ok=True)
+    if path.parent == DROP_INS:
+        with suppress(OSError):  # the user's drop-ins are in there, too
+            target.parent.rmdir()
 
 
 def next_steps(webhook: Mapping[str, Any]) -> str:

@@ -71,6 +71,7 @@ def install_service(
         _rehearse(files, [*problems, *_questions(given, root)], root)
         return
     files += install.credential_files(_secrets(given, root))
+    os.umask(0o022)  # the service's user must get at the configuration, whatever root's shell says
     for file in files:
         install.write(file, root)
         click.echo(f"written: {file.path}")

@@ -59,7 +59,7 @@ def mode(path):
 def test_units_configuration_and_secrets_are_written(image, tmp_path):
     token = tmp_path / "token"
     token.write_text(f"{TOKEN}\n")
-    ended = install(image, "octo/data", "--github-token-file", token)
+    ended = install(image, "octo/data", "--github-token-file", token, umask=0o077)
     assert files(image) == {
         "etc/systemd/system/headwater.service",
         "etc/systemd/system/headwater-webhook.socket",
@@ -74,7 +74,8 @@ def test_units_configuration_and_secrets_are_written(image, tmp_path):
     assert not {TOKEN, made} & set((ended.stdout + ended.stderr).split())
     assert {mode(path) for path in (image / SECRETS).iterdir()} == {0o600}
     assert mode(image / SECRETS) == 0o700
-    assert mode(image / "etc/headwater/config.toml") == 0o644  # the service's user reads it, and it holds no secret
+    # The service's user reads it, and it holds no secret.
+    assert (mode(image / "etc/headwater"), mode(image / "etc/headwater/config.toml")) == (0o755, 0o644)
     assert "systemctl --root=" in ended.stdout
 
 
