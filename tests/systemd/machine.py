@@ -40,8 +40,15 @@ def build(tree: Path, wheels: Path) -> None:
     install = f"python3 -m venv /opt/headwater && {pip_inside} headwater && {pip_inside} --force-reinstall --no-deps headwater"
     nspawn = ["systemd-nspawn", "-q", "-D", str(tree), "--register=no", "--keep-unit", "--private-network", "--pipe"]
     _call(*nspawn, "/bin/sh", "-c", install, seconds=600)
-    for left in ("var/lib/private/headwater", "etc/headwater", "etc/credstore"):
+    for left in (
+        "var/lib/private/headwater",
+        "etc/headwater",
+        "etc/credstore",
+        "etc/systemd/system/headwater.service.d",
+    ):
         shutil.rmtree(tree / left, ignore_errors=True)
+    for unit in (tree / "etc/systemd/system").rglob("headwater*"):
+        unit.unlink()
 
 
 def _call(*command: str, seconds: float) -> None:

@@ -146,6 +146,7 @@ def test_an_invalid_configuration_is_not_started_again_and_its_sockets_close(ser
 def test_it_writes_only_where_it_may_and_secrets_are_its_own(service: Service) -> None:
     service.machine.path("/opt/probe.py").write_text(PROBE)
     service.configure(PROBED)
+    service.machine.path("/etc/headwater").chmod(0o777)  # so that its mode is not what keeps the service out
     service.systemctl("restart", "headwater.service")
     after = service.push()
     service.wait_head(after)
@@ -154,7 +155,11 @@ def test_it_writes_only_where_it_may_and_secrets_are_its_own(service: Service) -
         rows = service.get("/api/v1/actions").json()["items"]
         return next((row for row in rows if row["commit_sha"] == after and row["output"]), None)
 
-    probed = json.loads(wait_for(done, "the action")["output"])
+    try:
+        output = wait_for(done, "the action")["output"]
+    finally:
+        service.machine.path("/etc/headwater").chmod(0o755)
+    probed = json.loads(output)
     writable = {folder for folder, outcome in probed["write"].items() if outcome == "done"}
     assert writable == {"/var/lib/headwater", "/run/headwater", "/tmp"}
     assert not service.machine.path("/tmp/probe").exists()
