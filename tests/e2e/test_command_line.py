@@ -38,7 +38,13 @@ def test_no_command_prints_the_help_and_is_wrong_usage(tmp_path: Path) -> None:
         assert command in ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "sync", "check", "doctor", "status", "verify", "hooks", "demo"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("run", "sync", "check", "doctor", "status", "verify", "hooks", "demo", "backup", "migrate", "schema"),
+        *("install-service", "uninstall-service"),
+    ],
+)
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     ended = headwater(command, "--help", cwd=tmp_path)
     assert ended.returncode == 0

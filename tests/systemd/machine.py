@@ -72,7 +72,7 @@ class Machine:
         self.tree = tree
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
-        self._threads: ThreadPoolExecutor
+        self._threads = ThreadPoolExecutor(64, initializer=self._enter_network)
 
     def boot(self) -> None:
         command = ["systemd-nspawn", "-q", "-D", str(self.tree), "-b", "--register=no", "--keep-unit"]
@@ -86,7 +86,6 @@ class Machine:
         wait_for(
             lambda: self.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"), "the boot"
         )
-        self._threads = ThreadPoolExecutor(64, initializer=self._enter_network)
 
     def _find_leader(self) -> int:
         """The process that is the first one of a pid namespace below nspawn's."""
@@ -107,12 +106,15 @@ class Machine:
         """End the container with all that runs in it."""
         if self._nspawn is None:
             return
-        if self._leader:
-            self._threads.shutdown()
-            os.kill(self._leader, signal.SIGKILL)  # the first process: the kernel takes the others with it
-        else:
+        self._threads.shutdown()
+        self._nspawn.terminate()  # an orderly power-off, after which nspawn cleans up
+        try:
+            self._nspawn.wait(60)
+        except subprocess.TimeoutExpired:
+            if self._leader:
+                os.kill(self._leader, signal.SIGKILL)  # the first process: the kernel takes the others with it
             self._nspawn.kill()
-        self._nspawn.wait(60)
+            self._nspawn.wait(60)
 
     def run(self, *command: str, seconds: float = 60, check: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root."""
