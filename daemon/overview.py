@@ -30,10 +30,14 @@ class Branch:
     unconfirmed_seconds: float | None
 
 
+def _promised(core: Core, repository: RepositoryRecord) -> float:
+    return promised_seconds(repository.webhook, core.config.polling, archived=repository.archived)
+
+
 def branches(core: Core, repositories: Iterable[RepositoryRecord], *, now: datetime) -> Iterator[Branch]:
     """The tracked branches of these repositories that have a name."""
     for repository in repositories:
-        bound = promised_seconds(repository.webhook, core.config.polling, archived=repository.archived)
+        bound = _promised(core, repository)
         for record in repository.branches:
             age = (now - record.confirmed_at).total_seconds() if record.confirmed_at else None
             state = branch_state(record, now=now, promised_seconds=bound)
@@ -108,11 +112,7 @@ def status(
 def sentence(core: Core, *, now: datetime) -> str:
     """How it goes, for `systemctl status`: ``keeping 2 repositories; 1 fresh, 1 stale; queue 0``."""
     repositories = list(core.repositories.every())
-    polling = core.config.polling
-    states = Counter(
-        repository_state(repository, now=now, promised_seconds=promised_seconds(repository.webhook, polling))
-        for repository in repositories
-    )
+    states = Counter(repository_state(one, now=now, promised_seconds=_promised(core, one)) for one in repositories)
     told = ", ".join(f"{states[state]} {state}" for state in BranchState if states[state])
     counts = core.jobs.counts(now)
     noun = "repository" if len(repositories) == 1 else "repositories"

@@ -326,7 +326,7 @@ class EntityError(Table):
 class Budget(Table):
     """What is left of one resource of one token; resource "" is all of them."""
 
-    mark = TextField()  # a digest of the token
+    mark = TextField(help_text="a digest of the token")
     resource = TextField()
     quota = IntegerField(null=True)
     remaining = IntegerField(null=True)
