@@ -5,6 +5,7 @@ Instants are aware UTC and end in ``_at``; a ``sha`` is 40 lower-case hex digits
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -144,6 +145,22 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFolder:
+    """What is directly in a folder of the stored snapshot: entries, and the tree ids of sub-folders, by path."""
+
+    entries: Mapping[bytes, Entry]
+    folders: Mapping[bytes, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderChange:
+    """Tree ids of folders by path, the root as ``b""``; None: it is gone. ``whole``: there are no others."""
+
+    ids: Mapping[bytes, str | None]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteEntry:
     """One entry of a tree as GitHub's API lists it: ``path`` is text and may be lossy."""
 
@@ -183,6 +200,29 @@ class Comparison:
     status: str
     ahead_by: int
     behind_by: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """One file of a comparison. GitHub tells no mode, and paths as text that may be lossy.
+
+    ``status`` is ``added``, ``modified``, ``removed``, ``renamed``, ``copied``, ``changed`` or ``unchanged``.
+    """
+
+    path: str
+    status: str
+    sha: str | None
+    previous: str | None = None  # the path that a renamed or copied file has in the base
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What leads from one commit to another: the latest 250 commits, oldest first, and the first 300 files."""
+
+    status: str
+    total_commits: int
+    commits: tuple[Commit, ...]
+    files: tuple[ChangedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +406,7 @@ class SnapshotChange:
     tree_error: str | None
     rules_digest: str
     entities: EntityChange | None = None
+    folders: FolderChange | None = None  # None: they stay as they are
 
 
 @dataclass(frozen=True, slots=True)

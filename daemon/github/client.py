@@ -36,6 +36,7 @@ from daemon.model import (
     EMPTY_TREE_SHA,
     Commit,
     Comparison,
+    Difference,
     HeadsQuery,
     RemoteRepository,
     RemoteTree,
@@ -247,6 +248,13 @@ class GitHubClient:
         # Files come on the first page only, so the second one tells the relation and spares megabytes of patches.
         path = f"/compare/{_sha(base)}...{_sha(head)}?per_page=1&page=2"
         return shapes.comparison(self._json(_call("compare", ref, path, asked=asked)), base, asked=asked)
+
+    def difference(self, ref: RepositoryRef, base: str, head: str) -> Difference:
+        """What leads from ``base`` to ``head``; ObjectNotFound when either is unknown or they are unrelated."""
+        asked = f"{ref.full_name} comparison {base}...{head}"
+        # Without paging it is the latest 250 commits, and the files. What takes GitHub too long is not asked again.
+        call = _call("compare", ref, f"/compare/{_sha(base)}...{_sha(head)}", asked=asked)
+        return shapes.difference(self._json(dataclasses.replace(call, divisible=True)), base, asked=asked)
 
     def hook_addresses(self) -> tuple[Network, ...]:
         """The networks that GitHub delivers webhooks from; BadAnswer when this server names none."""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from daemon.errors import BadAnswer
 from daemon.github.protocol import is_sha, quoted
-from daemon.model import Commit, Comparison, RemoteEntry, RemoteRepository, RemoteTree
+from daemon.model import ChangedFile, Commit, Comparison, Difference, RemoteEntry, RemoteRepository, RemoteTree
 from daemon.values import Network
 
 HEADS = "refs/heads/"
@@ -142,13 +142,42 @@ def commit(value: object, *, asked: str) -> Commit:
 def comparison(value: object, base: str, *, asked: str) -> Comparison:
     """How two commits relate, checked to be about ``base``."""
     body = object_of(value, asked=asked)
-    status = body.get("status")
-    if status not in _STATUSES:
+    status = _relation(body, base, asked=asked)
+    ahead = count_of(body.get("ahead_by"), "ahead_by", asked=asked)
+    return Comparison(status, ahead, count_of(body.get("behind_by"), "behind_by", asked=asked))
+
+
+def difference(value: object, base: str, *, asked: str) -> Difference:
+    """The first page of a comparison, checked to be about ``base``; ``ahead`` is a change of ``base`` itself."""
+    body = object_of(value, asked=asked)
+    status = _relation(body, base, asked=asked)
+    if status == "ahead" and object_of(body.get("merge_base_commit"), asked=asked).get("sha") != base:
+        _bad(asked, "a comparison that is ahead of another commit")
+    return Difference(
+        status,
+        count_of(body.get("total_commits"), "total_commits", asked=asked),
+        tuple(commit(item, asked=asked) for item in list_of(body.get("commits"), asked=asked)),
+        tuple(_file(item, asked=asked) for item in list_of(body.get("files"), asked=asked)),
+    )
+
+
+def _relation(body: dict[str, Any], base: str, *, asked: str) -> str:
+    if body.get("status") not in _STATUSES:
         _bad(asked, "no status")
     if object_of(body.get("base_commit"), asked=asked).get("sha") != base:
         _bad(asked, "a comparison with another base")
-    ahead = count_of(body.get("ahead_by"), "ahead_by", asked=asked)
-    return Comparison(str(status), ahead, count_of(body.get("behind_by"), "behind_by", asked=asked))
+    return str(body["status"])
+
+
+def _file(value: object, *, asked: str) -> ChangedFile:
+    item = object_of(value, asked=asked)
+    sha, previous = item.get("sha"), item.get("previous_filename")
+    return ChangedFile(
+        path=text_of(item.get("filename"), "filename", asked=asked),
+        status=text_of(item.get("status"), "status of a file", asked=asked),
+        sha=None if sha is None else sha_of(sha, "sha", asked=asked),
+        previous=None if previous is None else text_of(previous, "previous filename", asked=asked),
+    )
 
 
 def blob(body: bytes, sha: str, *, asked: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from daemon.errors import StoreError
 from daemon.model import Claim, Commit, CommitChange, EntityNews, Entry, RunResult, SnapshotChange
-from daemon.store import electing, feed, jobs, runs
+from daemon.store import electing, feed, folders, jobs, runs
 from daemon.store.database import Database
 from daemon.store.fields import display_path, instant_text, json_text, optional_plain, plain
 from daemon.store.models import CURRENT
@@ -46,6 +46,8 @@ def apply(
     branch_id = claim.branch_id
     number = _next_snapshot(db, branch_id)
     _swap_entries(db, branch_id, change, number)
+    if change.folders is not None:
+        folders.apply(db, branch_id, change.folders)
     if commits is not None:
         _store_commits(db, branch_id, commits)
     _move_branch(db, claim, change, number, now=now, read_at=read_at)

@@ -111,6 +111,19 @@ class Entry(Table):
         without_rowid = True
 
 
+class Folder(Table):
+    """The tree id of a folder of the current snapshot; the root is ``b""``, its own parent."""
+
+    branch = ForeignKeyField(Branch, column_name="branch_id")
+    parent = BlobField()
+    path = BlobField()
+    tree_sha = TextField()
+
+    class Meta:  # noqa: D106 - peewee's way to say it
+        primary_key = CompositeKey("branch", "parent", "path")
+        without_rowid = True
+
+
 class Blob(Table):
     """Content by git object id; written before the snapshot that shows it."""
 

@@ -23,8 +23,9 @@ from daemon.model import (
     RawFile,
     RunResult,
     SnapshotChange,
+    StoredFolder,
 )
-from daemon.store import applying, branches, records, runs, search
+from daemon.store import applying, branches, folders, records, runs, search
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, optional_value
 from daemon.store.models import CURRENT
@@ -33,6 +34,7 @@ _CHUNK = 1000  # shas in one statement; SQLite takes 32,766 parameters at most
 _ORPHAN_AGE = timedelta(hours=1)
 
 _ENTRIES = f"SELECT path, mode, sha, size, stored FROM entry WHERE branch_id = ? AND until = {CURRENT} ORDER BY path"  # noqa: S608
+_COUNT = f"SELECT count(*) FROM entry WHERE branch_id = ? AND until = {CURRENT}"  # noqa: S608
 _PAGE = """
     SELECT path, mode, sha, size, stored FROM entry
     WHERE branch_id = ? AND path >= ? AND path > ? AND (path < ? OR ?) AND since <= ? AND until > ?
@@ -79,6 +81,21 @@ class Snapshots:
             rows = self._db.execute(_ENTRIES, (branch_id,)).fetchall()
         return [_entry(row) for row in rows]
 
+    def count(self, branch_id: int) -> int:
+        """How many entries the current snapshot has."""
+        with self._db.read():
+            return int(self._db.execute(_COUNT, (branch_id,)).fetchone()[0])
+
+    def folder_tree(self, branch_id: int) -> str | None:
+        """The tree whose folders ``folders`` knows; None when it knows none."""
+        with self._db.read():
+            return folders.root(self._db, branch_id)
+
+    def folders(self, branch_id: int, paths: Iterable[bytes]) -> dict[bytes, StoredFolder]:
+        """What is directly in each of these folders (the root is ``b""``), by folder, empty where there is none."""
+        with self._db.read():
+            return {path: folders.content(self._db, branch_id, path) for path in paths}
+
     def missing(self, shas: Iterable[str]) -> set[str]:
         """Which of these blobs are not stored."""
         wanted = set(shas)
@@ -101,6 +118,11 @@ class Snapshots:
             row = self._db.execute("SELECT content FROM blob WHERE sha = ?", (sha,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def sizes(self, shas: Iterable[str]) -> dict[str, int]:
+        """The sizes in bytes of those of these blobs that are stored."""
+        with self._db.read():
+            return blob_sizes(self._db, shas)
+
     def blobs(self, shas: Iterable[str]) -> dict[str, bytes]:
         """The contents stored under these ids."""
         found: dict[str, bytes] = {}
@@ -116,6 +138,7 @@ class Snapshots:
         with self._db.write():
             self._db.executemany("DELETE FROM blob WHERE sha = ?", [(sha,) for sha in blobs])
             self._db.execute("UPDATE branch SET rules_digest = NULL, tree_verified = NULL WHERE id = ?", (branch_id,))
+            folders.forget(self._db, branch_id)
 
     def apply(
         self,
@@ -265,10 +288,15 @@ class Snapshots:
 
 def stored_blobs(db: Database, shas: Iterable[str]) -> set[str]:
     """Which of these blobs are stored. Inside ``read`` or ``write``."""
-    found: set[str] = set()
+    return set(blob_sizes(db, shas))
+
+
+def blob_sizes(db: Database, shas: Iterable[str]) -> dict[str, int]:
+    """The sizes of those of these blobs that are stored. Inside ``read`` or ``write``."""
+    found: dict[str, int] = {}
     for chunk in _chunks(sorted(shas)):
         marks = ",".join("?" * len(chunk))
-        found.update(row[0] for row in db.execute(f"SELECT sha FROM blob WHERE sha IN ({marks})", chunk))  # noqa: S608
+        found.update(db.execute(f"SELECT sha, size FROM blob WHERE sha IN ({marks})", chunk).fetchall())  # noqa: S608
     return found
 
 

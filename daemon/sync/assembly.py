@@ -1,4 +1,6 @@
-"""From a commit to a proven change: list its tree, fetch what is missing, recompute the tree id.
+"""From a commit to a proven change: learn what changed, fetch what is missing, recompute the tree id.
+
+A commit that is ahead of the stored one is reached by a comparison where that suffices, else by its whole tree.
 
 Nothing visible moves here. Either the rows that would be stored give exactly the commit's tree id,
 or the run fails; the one exception is a path that GitHub's JSON cannot name (not UTF-8) and that the
@@ -8,37 +10,19 @@ archive does not hold either: then the snapshot says so (``tree_verified`` false
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
 from daemon.clock import Clock
 from daemon.errors import ProofFailed
 from daemon.github.client import GitHubClient
-from daemon.github.exchange import Tally
-from daemon.model import BranchFacts, Claim, Commit, ContentRules, Entry, RepositoryRef, SnapshotChange
+from daemon.model import Commit, ContentRules, Difference, Entry, FolderChange, RepositoryRef, SnapshotChange
 from daemon.store.snapshots import Snapshots
 from daemon.sync import harvest, planning
-from daemon.sync.content import Content, Progress, Wanted
+from daemon.sync.attempt import Attempt
+from daemon.sync.content import Content, Wanted
 from daemon.sync.entities import Collections
-from daemon.sync.guard import NO_BRANCH
+from daemon.sync.forward import Forward
 from daemon.sync.patterns import compile_rules
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One execution under way."""
-
-    claim: Claim
-    facts: BranchFacts
-    repository: RepositoryRef
-    started_at: datetime
-    tally: Tally
-    check: Callable[[], None]
-    progress: Progress
-
-    @property
-    def stored_head(self) -> str:
-        return self.facts.head_sha or NO_BRANCH
 
 
 class Assembly:
@@ -58,31 +42,41 @@ class Assembly:
         self._rules = rules
         self._collections = collections
         self._content = Content(client, snapshots, clock=clock)
+        self._forward = Forward(client, snapshots, self._content)
 
-    def build(self, attempt: Attempt, commit: Commit) -> SnapshotChange:
+    def compare(self, attempt: Attempt, head: str) -> Difference | None:
+        """What leads from the stored head to this one, when that may spare listing the tree."""
+        return self._forward.compare(attempt, head, self._rules(attempt.repository))
+
+    def build(self, attempt: Attempt, commit: Commit, difference: Difference | None) -> SnapshotChange:
         """The proven change to ``commit``, its contents already in the store, and what it does to the entities.
 
         Raises GitHubError, ArchiveBroken, StoreUnavailable and ProofFailed.
         """
-        change = self._proven(attempt, commit)
+        change = self._proven(attempt, commit, difference)
         attempt.progress("entities", 0, 1)
         collections = self._collections(attempt.repository)
         made = harvest.of_change(self._snapshots, collections, attempt.facts, change, attempt.check)
         return replace(change, entities=made)
 
-    def _proven(self, attempt: Attempt, commit: Commit) -> SnapshotChange:
+    def _proven(self, attempt: Attempt, commit: Commit, difference: Difference | None) -> SnapshotChange:
         rules = self._rules(attempt.repository)
         facts = attempt.facts
         same_rows = facts.tree_sha == commit.tree_sha and facts.rules_digest == rules.digest
         if same_rows and facts.tree_verified:
             return SnapshotChange(commit.sha, commit.tree_sha, (), (), (), True, None, rules.digest)
+        step = self._forward.step(attempt, commit, difference, rules) if difference is not None else None
+        return step or self._whole(attempt, commit, rules)
+
+    def _whole(self, attempt: Attempt, commit: Commit, rules: ContentRules) -> SnapshotChange:
+        """The long way: every entry of the tree against every entry that is stored."""
         old = self._snapshots.entries(attempt.claim.branch_id)
         listing = self._list(attempt, commit.tree_sha, old)
         entries = planning.to_entries(
             listing, wanted=compile_rules(rules.include, rules.exclude), max_file_bytes=rules.max_file_bytes
         )
-        entries = self._complete(attempt, commit, listing, entries, old)
-        error = _proof(entries, listing, commit.tree_sha)
+        entries, proof = self._complete(attempt, commit, listing, entries, old)
+        error = None if proof.verified else _excuse(entries, listing, commit.tree_sha)
         added, modified, removed = planning.changes(old, entries)
         return SnapshotChange(
             head_sha=commit.sha,
@@ -93,6 +87,7 @@ class Assembly:
             tree_verified=error is None,
             tree_error=error,
             rules_digest=rules.digest,
+            folders=FolderChange(proof.folders, whole=True),
         )
 
     def _list(self, attempt: Attempt, tree_sha: str, old: Sequence[Entry]) -> planning.Listing:
@@ -115,7 +110,7 @@ class Assembly:
         listing: planning.Listing,
         entries: list[Entry],
         old: Sequence[Entry],
-    ) -> list[Entry]:
+    ) -> tuple[list[Entry], planning.Proof]:
         """Fetch what is missing, and give paths that JSON cannot carry their bytes back."""
         entries = planning.mend_names(entries, planning.names_of(old))
         proof = planning.prove(entries, commit.tree_sha)
@@ -131,14 +126,14 @@ class Assembly:
         )
         unnamed = not proof.verified and planning.only_unnameable(entries, listing.folders)
         self._content.fetch(wanted, need_names=unnamed, progress=attempt.progress, check=attempt.check)
-        return planning.mend_names(entries, wanted.names) if unnamed else entries
+        if not unnamed:
+            return entries, proof
+        entries = planning.mend_names(entries, wanted.names)
+        return entries, planning.prove(entries, commit.tree_sha)
 
 
-def _proof(entries: Sequence[Entry], listing: planning.Listing, tree_sha: str) -> str | None:
-    """None when the rows give the commit's tree id; else why it cannot be told. Raises ProofFailed."""
-    proof = planning.prove(entries, tree_sha)
-    if proof.verified:
-        return None
+def _excuse(entries: Sequence[Entry], listing: planning.Listing, tree_sha: str) -> str:
+    """Why it cannot be told whether the rows give the commit's tree id. Raises ProofFailed when they just do not."""
     reason = planning.explain(entries, listing.folders)
     if planning.only_unnameable(entries, listing.folders):
         return f"GitHub's API cannot name a path that is not UTF-8: {reason}"

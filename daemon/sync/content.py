@@ -7,7 +7,7 @@ What is stored here stays even when the run fails, so a later attempt does not f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,13 +17,13 @@ from daemon.github.client import GitHubClient
 from daemon.model import EMPTY_BLOB_SHA, RepositoryRef
 from daemon.store.snapshots import Snapshots
 from daemon.sync.archive import ArchiveLimits, Member, read_archive
+from daemon.sync.attempt import Progress
 from daemon.sync.planning import Source, choose_source
 
 BATCH_BYTES = 4 * 1024 * 1024
 BATCH_BLOBS = 500
 MEMBER_OVERHEAD_BYTES = 4096  # headers, padding and pax records of one member, generously
 
-Progress = Callable[[str, int, int], None]
 Names = dict[tuple[str, str], list[bytes]]
 
 
@@ -62,10 +62,35 @@ class Content:
             missing.discard(EMPTY_BLOB_SHA)
         if need_names or self._source(wanted, missing) is Source.ARCHIVE:
             self._from_archive(wanted, missing, batch, check)
-        for sha in sorted(missing):
-            check()
-            batch.add(sha, self._client.blob(wanted.repository, sha, max_bytes=wanted.blobs[sha]))
+        self._each(wanted.repository, missing, batch, wanted.blobs.__getitem__, check)
         batch.flush()
+
+    def fetch_each(
+        self,
+        repository: RepositoryRef,
+        shas: Iterable[str],
+        *,
+        max_bytes: int,
+        progress: Progress,
+        check: Callable[[], None],
+    ) -> None:
+        """Store these blobs, whose sizes nobody told, one by one. Raises BadAnswer for one above ``max_bytes``."""
+        missing = set(shas)
+        batch = _Batch(self._snapshots, self._clock, progress, total=len(missing))
+        self._each(repository, missing, batch, lambda _sha: max_bytes, check)
+        batch.flush()
+
+    def _each(
+        self,
+        repository: RepositoryRef,
+        shas: Iterable[str],
+        batch: _Batch,
+        max_bytes: Callable[[str], int],
+        check: Callable[[], None],
+    ) -> None:
+        for sha in sorted(shas):
+            check()
+            batch.add(sha, self._client.blob(repository, sha, max_bytes=max_bytes(sha)))
 
     def _source(self, wanted: Wanted, missing: set[str]) -> Source:
         return choose_source(

@@ -79,10 +79,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Whether the rows give the tree id that was asked for; if not, ``error`` says what they give."""
+    """Whether the rows give the tree id that was asked for; if not, ``error`` says what they give.
+
+    ``folders`` are the ids of all folders by path, the root as ``b""``; none unless verified.
+    """
 
     verified: bool
     error: str | None
+    folders: Mapping[bytes, str] = field(default_factory=dict)
 
 
 # --- listing ---------------------------------------------------------------------------------------
@@ -400,12 +404,12 @@ def _encode(text: str) -> bytes:
 def prove(entries: Iterable[Entry], tree_sha: str) -> Proof:
     """Recompute the tree id of ``entries`` and compare it with the commit's."""
     try:
-        found = root_tree(_objects(entries))
+        found = tree_ids(_objects(entries))
     except ValueError as error:
         return Proof(verified=False, error=str(error))
-    if found == tree_sha:
-        return Proof(verified=True, error=None)
-    return Proof(verified=False, error=f"the rows give the tree {found}, not {tree_sha}")
+    if found[b""] == tree_sha:
+        return Proof(verified=True, error=None, folders=found)
+    return Proof(verified=False, error=f"the rows give the tree {found[b'']}, not {tree_sha}")
 
 
 def explain(entries: Iterable[Entry], folders: Mapping[str, str]) -> str:
@@ -468,12 +472,16 @@ def _depth(folder: str) -> int:
 def merge_history(stored: Sequence[str], listed: Sequence[Commit]) -> CommitChange:
     """What makes the stored history (ids) the one that starts with ``listed``; both newest first.
 
-    New commits go on top when the rest agrees. Otherwise (a force push, a merge of older commits) the
-    listed ones replace what is stored, down to the last of them; what is older stays.
+    New commits go on top when the rest agrees, or when each has the one below it for its only parent.
+    Otherwise (a force push, a merge of older commits) the listed ones replace what is stored, down to the
+    last of them; what is older stays.
     """
     if not listed:
         return CommitChange(prepend=(), replace=False)
     shas = [commit.sha for commit in listed]
+    below = [*shas[1:], *stored[:1]]
+    if len(below) == len(listed) and all(one.parents == (sha,) for one, sha in zip(listed, below, strict=True)):
+        return CommitChange(prepend=tuple(listed), replace=False)
     if stored and stored[0] in shas:
         new = shas.index(stored[0])
         if all(ours == theirs for ours, theirs in zip(stored, shas[new:], strict=False)):

@@ -28,6 +28,7 @@ from daemon.model import (
     Commit,
     CommitChange,
     ContentRules,
+    Difference,
     HeadsQuery,
     Outcome,
     RepositoryRef,
@@ -38,10 +39,10 @@ from daemon.model import (
 from daemon.store.jobs import Jobs
 from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
-from daemon.sync import planning
-from daemon.sync.assembly import Assembly, Attempt
+from daemon.sync import delta, planning
+from daemon.sync.assembly import Assembly
+from daemon.sync.attempt import Attempt, Progress
 from daemon.sync.audit import mend
-from daemon.sync.content import Progress
 from daemon.sync.entities import Collections
 from daemon.sync.guard import NO_BRANCH, dispute
 
@@ -185,7 +186,7 @@ class Routine:
         rules = self._rules(attempt.repository)
         if read.head != NO_BRANCH and attempt.facts.rules_digest != rules.digest:
             # The head stands still but which content is kept has changed: take the same commit again.
-            return self._update(attempt, read, self._list_commits(attempt, read.head), announced)
+            return self._update(attempt, read, self._list_commits(attempt, read.head), announced, None)
         if read.head == NO_BRANCH:
             self._mark_missing(attempt, read)
         else:
@@ -297,20 +298,31 @@ class Routine:
             if not self._settled(attempt, read.head):
                 return None
             believed = True
+        difference = self._assembly.compare(attempt, read.head)
+        if difference is not None and difference.status == "ahead":
+            commits = delta.chain(difference, attempt.stored_head, read.head)
+            listed = commits or self._list_commits(attempt, read.head)
+            return self._update(attempt, read, listed, announced, difference)
         listed = self._list_commits(attempt, read.head)
         if attempt.facts.head_sha not in {None, *(commit.sha for commit in listed)}:
             # Another history: is it still the same repository? A name that somebody else took is told
             # apart by the id alone, and neither heads nor commits carry that by REST.
             self._client.repository(attempt.repository)
-            if not believed and self._is_behind(attempt, read.head) and not self._settled(attempt, read.head):
+            if (
+                not believed
+                and self._is_behind(attempt, read.head, difference)
+                and not self._settled(attempt, read.head)
+            ):
                 return None
-        return self._update(attempt, read, listed, announced)
+        return self._update(attempt, read, listed, announced, None)
 
     def _known_before(self, attempt: Attempt, head: str) -> bool:
         branch = attempt.claim.branch_id
         return self._snapshots.has_commit(branch, head) or self._jobs.acted_head(branch, head)
 
-    def _is_behind(self, attempt: Attempt, head: str) -> bool:
+    def _is_behind(self, attempt: Attempt, head: str, difference: Difference | None) -> bool:
+        if difference is not None:
+            return difference.status == "behind"
         try:
             return self._client.compare(attempt.repository, attempt.stored_head, head).status == "behind"
         except ObjectNotFound:
@@ -326,9 +338,14 @@ class Routine:
         return commits
 
     def _update(
-        self, attempt: Attempt, read: HeadRead, listed: Sequence[Commit], announced: Sequence[Announcement]
+        self,
+        attempt: Attempt,
+        read: HeadRead,
+        listed: Sequence[Commit],
+        announced: Sequence[Announcement],
+        difference: Difference | None,
     ) -> RunResult:
-        change = self._assembly.build(attempt, listed[0])
+        change = self._assembly.build(attempt, listed[0], difference)
         unserved = self._unserved(attempt, read.head, announced, listed)
         now = self._clock.now()
         result = RunResult(

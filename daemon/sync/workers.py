@@ -28,7 +28,7 @@ from daemon.errors import (
 from daemon.logs import get_logger
 from daemon.model import Claim, Outcome, RunResult
 from daemon.store.jobs import Jobs
-from daemon.sync.content import Progress
+from daemon.sync.attempt import Progress
 from daemon.sync.routine import Interrupted, Routine, no_progress
 
 log = get_logger()

@@ -140,7 +140,7 @@ def test_a_tree_that_does_not_prove_changes_nothing_and_says_why(
     good = repo.head()
     daemon.wait_head(good)
     lie = {"sha": "a" * 40, "tree": [], "truncated": False}
-    github.faults.add(r"/git/trees/", Status(200, lie))
+    github.faults.add(r"/(compare|git/trees)/", Status(200, lie))
     after = repo.commit({"new.txt": b"1\n"})
     wait_for(lambda: (daemon.branch() or {})["last_error"], "the failure to be told")
     assert daemon.head() == good

@@ -294,6 +294,7 @@ def test_garbage_from_github_changes_nothing_and_says_why(bench: Bench, path: st
     before = bench.facts()
     stored = bench.tree()
     bench.repo.commit({f"more/{number}.md": b"%d\n" % number for number in range(200)})
+    bench.github.faults.add("/compare/", Html())  # or neither commits nor tree are listed
     bench.github.faults.add(path, fault)
     bench.want()
     result = bench.work()
@@ -322,6 +323,7 @@ def test_a_listing_that_hides_an_entry_fails_the_proof(bench: Bench) -> None:
         for e in listed
         if e.path != b"hidden.md"
     ]
+    bench.github.faults.add("/compare/", Html())
     bench.github.faults.add(
         r"/git/trees/", Status(200, {"sha": bench.repo.tree_sha(), "tree": tree, "truncated": False})
     )
@@ -335,7 +337,7 @@ def test_a_listing_that_hides_an_entry_fails_the_proof(bench: Bench) -> None:
 def test_a_job_that_keeps_failing_is_parked_and_the_next_trigger_revives_it(bench: Bench) -> None:
     bench.sync()
     bench.repo.commit({"new.md": b"1\n"})
-    bench.github.faults.add(r"/git/trees/", Html())
+    bench.github.faults.add(r"/(compare|git/trees)/", Html())
     bench.want()
     for _ in range(bench.sync_settings.max_attempts):
         result = bench.work()

@@ -135,6 +135,7 @@ def test_a_commit_list_that_does_not_begin_with_the_head_is_refused(bench: Bench
     before = bench.facts()
     for number in range(2):
         bench.repo.commit({"n.md": b"%d\n" % number})
+    bench.github.faults.add("/compare/", Status(404, {"message": "Not Found"}))
     bench.github.faults.add(r"/commits\?", Replace(_without_the_first))
     result = bench.sync()
     assert result.outcome is Outcome.FAILED

@@ -542,7 +542,7 @@ def test_a_push_during_the_last_attempt_is_not_parked_with_it(bench: Bench) -> N
 def test_an_object_that_is_not_there_yet_is_waited_for_and_later_a_failure(bench: Bench) -> None:
     bench.sync()
     bench.repo.commit({"new.md": b"new\n"})
-    bench.github.faults.add(COMMITS, Status(404, {"message": "Not Found"}))
+    bench.github.faults.add(r"/(commits\?|compare/)", Status(404, {"message": "Not Found"}))
     bench.want()
     waited = 0.0
     while bench.work() is None:
