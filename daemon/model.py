@@ -313,6 +313,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncProgress:
+    """How far a running sync has come: ``done`` of ``total`` in its ``phase``; a total of 1 is just one step."""
+
+    repository_id: int
+    repository: str
+    branch: str  # "" while the default branch is not known yet
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class BranchFacts:
     """What is stored of a branch, read at the start of a run."""
 

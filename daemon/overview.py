@@ -11,12 +11,12 @@ from typing import Any
 from daemon.core import Core
 from daemon.github.governor import CORE, GRAPHQL
 from daemon.metrics import Metrics
-from daemon.model import BranchRecord, BranchState, RepositoryRecord, RepositoryRef, WebhookHealth
+from daemon.model import BranchRecord, BranchState, RepositoryRecord, RepositoryRef, SyncProgress, WebhookHealth
 from daemon.triggers import budget
 from daemon.triggers.budget import Afford, Demand, Means, usual_limit
 from daemon.triggers.schedule import promised_seconds
 from daemon.version import __version__
-from daemon.web.answers import branch_state, is_stale, iso, repository_state
+from daemon.web.answers import branch_state, is_stale, iso, progress_json, repository_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,13 @@ def _ref(repository: RepositoryRecord) -> RepositoryRef:
 
 
 def status(
-    core: Core, *, started_at: datetime, now: datetime, webhook_secrets: int, by_rest: bool
+    core: Core,
+    *,
+    started_at: datetime,
+    now: datetime,
+    webhook_secrets: int,
+    by_rest: bool,
+    syncs: Iterable[SyncProgress],
 ) -> dict[str, object]:
     """What `GET /api/v1/status` answers."""
     repositories = list(core.repositories.every())
@@ -95,6 +101,7 @@ def status(
             "failed": counts.failed,
             "oldest_seconds": round(counts.oldest_seconds, 3),
         },
+        "syncs": [progress_json(one) for one in syncs],
         "webhooks": {"verified": webhook_secrets > 0, **{kind.value: health[kind] for kind in WebhookHealth}},
         "polling": {
             "enabled": polling.enabled,

@@ -529,6 +529,7 @@ class Service:
             search=core.search,
             executor=self._reads,
             promise=self._promise,
+            syncs=self._workers.progress,
             ready=self._not_ready,
             status=self._status,
             want=self._want,
@@ -563,6 +564,7 @@ class Service:
             now=self._clock.now(),
             webhook_secrets=len(self.config.webhook.secrets()),
             by_rest=self._poller.by_rest,
+            syncs=self._workers.progress(),
         )
 
     def _render_metrics(self) -> bytes:

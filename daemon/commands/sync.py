@@ -37,6 +37,7 @@ ASK_SECONDS = 30.0
 STARTING_SECONDS = 10.0
 RESTART_SECONDS = 6.0
 SHORT = 7
+MOST_ANSWER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +173,23 @@ class Asking:
     def _wait(self, database: Database, names: Sequence[str]) -> list[SyncResult]:
         jobs, history, snapshots = Jobs(database), History(database), Snapshots(database)
         branches = list(_branches(Repositories(database), names))
-        for _, branch in branches:
-            while not _ended(jobs.record(branch.id)):
-                self._assert_daemon()
-                self._clock.sleep(POLL_SECONDS)
+        with _progress_bars() as bars:
+            for name, branch in branches:
+                while not _ended(jobs.record(branch.id)):
+                    self._assert_daemon()
+                    self._show(bars, name)
+                    self._clock.sleep(POLL_SECONDS)
         return [_result(name, branch.id, jobs, history, snapshots) for name, branch in branches]
+
+    def _show(self, bars: _Bars, name: str) -> None:
+        """How far the daemon has come with a repository, where somebody looks at it."""
+        if not bars.shown:
+            return
+        told = self._ask("GET", "/api/v1/status", http.client.OK)
+        for one in told.get("syncs", ()):
+            if one["repository"].lower() == name.lower():
+                bars.start(f"{one['repository']}@{one['branch'] or 'default'}")
+                bars.show(one["phase"], one["done"], one["total"])
 
     def retry_actions(self, action: str | None) -> int:
         """Have the daemon try failed actions again; on how many branches there were some."""
@@ -192,17 +205,20 @@ class Asking:
             raise HeadwaterError("the daemon ended before it had synced; it will when it is started again")
 
     def _post(self, path: str) -> Any:
+        return self._ask("POST", path, http.client.ACCEPTED)
+
+    def _ask(self, method: str, path: str, expected: int) -> Any:
         headers = {"Content-Length": "0", "Host": self._config.admin.allowed_hosts[0]}
         if token := self._config.admin.token():
             headers["Authorization"] = f"Bearer {token}"
         try:
             with closing(self._connect()) as connection:
-                connection.request("POST", path, headers=headers)
+                connection.request(method, path, headers=headers)
                 response = connection.getresponse()
-                body = response.read(65536)
+                body = response.read(MOST_ANSWER_BYTES)
         except OSError as error:
             raise HeadwaterError(f"the running daemon does not answer at {self._url}: {error}") from error
-        if response.status != http.client.ACCEPTED:
+        if response.status != expected:
             raise HeadwaterError(f"the running daemon refused: {response.status} {_detail(body)}")
         return json.loads(body)
 
@@ -267,6 +283,7 @@ class _Bars:
         self._progress = progress
         self._task = progress.add_task("", total=None)
         self._label = ""
+        self.shown = not progress.disable
 
     def start(self, label: str) -> None:
         self._label = label

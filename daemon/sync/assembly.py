@@ -122,7 +122,6 @@ class Assembly:
             file_count=len(entries),
             total_bytes=sum(entry.size or 0 for entry in entries),
             largest_bytes=max(blobs.values(), default=0),
-            first=attempt.facts.head_sha is None,
         )
         unnamed = not proof.verified and planning.only_unnameable(entries, listing.folders)
         self._content.fetch(wanted, need_names=unnamed, progress=attempt.progress, check=attempt.check)

@@ -37,7 +37,6 @@ class Wanted:
     file_count: int
     total_bytes: int
     largest_bytes: int
-    first: bool
     names: Names = field(default_factory=dict)  # raw paths by (display path, id), as the archive named them
 
 
@@ -96,9 +95,8 @@ class Content:
         return choose_source(
             missing_count=len(missing),
             missing_bytes=sum(wanted.blobs[sha] for sha in missing),
-            total_count=wanted.file_count,
+            total_count=len(wanted.blobs),
             total_bytes=wanted.total_bytes,
-            first=wanted.first,
         )
 
     def _from_archive(self, wanted: Wanted, missing: set[str], batch: _Batch, check: Callable[[], None]) -> None:

@@ -31,7 +31,7 @@ from daemon.sync.gitobjects import root_tree, tree_ids
 MAX_ENTRIES = 1_000_000
 MAX_PATH_CHARS = 4096  # of a walked tree; no file system takes more
 
-FIRST_SYNC_BLOBS = 2  # an archive is one request too, so from two on it is the cheaper one
+FEWEST_FOR_ARCHIVE = 2  # of all blobs: an archive is one request too, so from two on it is the cheaper one
 FEW_BLOBS = 20
 MANY_BLOBS = 100
 SMALL_SHARE = 10  # one by one also while less than a tenth of the bytes is missing
@@ -248,10 +248,10 @@ def needed(entries: Iterable[Entry]) -> dict[str, int]:
     return {entry.sha: entry.size or 0 for entry in entries if entry.stored}
 
 
-def choose_source(*, missing_count: int, missing_bytes: int, total_count: int, total_bytes: int, first: bool) -> Source:
+def choose_source(*, missing_count: int, missing_bytes: int, total_count: int, total_bytes: int) -> Source:
     """Whether missing blobs are cheaper one by one or as an archive of the whole tree."""
-    if first or missing_count == total_count:
-        return Source.ARCHIVE if missing_count >= FIRST_SYNC_BLOBS else Source.BLOBS
+    if missing_count == total_count:
+        return Source.ARCHIVE if missing_count >= FEWEST_FOR_ARCHIVE else Source.BLOBS
     if missing_count <= FEW_BLOBS:
         return Source.BLOBS
     small = missing_bytes * SMALL_SHARE < total_bytes

@@ -26,7 +26,7 @@ from daemon.errors import (
     Unauthorized,
 )
 from daemon.logs import get_logger
-from daemon.model import Claim, Outcome, RunResult
+from daemon.model import Claim, Outcome, RunResult, SyncProgress
 from daemon.store.jobs import Jobs
 from daemon.sync.attempt import Progress
 from daemon.sync.routine import Interrupted, Routine, no_progress
@@ -45,10 +45,11 @@ PATIENCE_SECONDS = 300.0  # how long an object GitHub just announced may be miss
 
 @dataclass(slots=True)
 class _Running:
-    """A claim under way, the thread that runs it, and whether it may go on."""
+    """A claim under way, the thread that runs it, how far it has come, and whether it may go on."""
 
     claim: Claim
     thread: int = field(default_factory=threading.get_ident)
+    step: tuple[str, int, int] = ("head", 0, 1)
     lost: threading.Event = field(default_factory=threading.Event)
 
 
@@ -128,6 +129,12 @@ class Workers:
         with self._lock:
             return len(self._running)
 
+    def progress(self) -> list[SyncProgress]:
+        """How far each sync of this process has come."""
+        with self._lock:
+            running = list(self._running.values())
+        return [_told(one.claim, *one.step) for one in running]
+
     def stop(self, timeout: float) -> None:
         """Claim nothing more, let running syncs end at their next step, hand back what does not within ``timeout``."""
         self._stopping.set()
@@ -178,11 +185,16 @@ class Workers:
         running = _Running(claim)
         self._sign()
         started_at = self._clock.now()
+
+        def show(phase: str, done: int, total: int) -> None:
+            running.step = (phase, done, total)
+            progress(phase, done, total)
+
         with self._lock:
             self._running[claim.job_id] = running
         self._on_start(claim)
         try:
-            result = self._routine.run(claim, check=lambda: self._check(running), progress=progress)
+            result = self._routine.run(claim, check=lambda: self._check(running), progress=show)
         except (Exception, MemoryError) as error:  # noqa: BLE001 - the top of a run: its end must be recorded
             result = self._end_badly(claim, error, started_at)
         finally:
@@ -290,6 +302,10 @@ class Workers:
             return
         if not kept:
             running.lost.set()
+
+
+def _told(claim: Claim, phase: str, done: int, total: int) -> SyncProgress:
+    return SyncProgress(claim.repository_id, claim.repository.full_name, claim.branch, phase, done, total)
 
 
 def _label(claim: Claim) -> str:

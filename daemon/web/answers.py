@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,7 @@ from daemon.model import (
     RunRecord,
     RunResult,
     SearchHit,
+    SyncProgress,
 )
 
 ALLOWANCE_SECONDS = 2.0  # the one request that a promise includes, and the tick before it
@@ -95,14 +97,17 @@ def _without_branches(record: RepositoryRecord) -> set[BranchState]:
     return {JOB_STATES.get(state, BranchState.STALE) for state in record.job_states} or {BranchState.STALE}
 
 
-def repository_json(record: RepositoryRecord, *, now: datetime, promised_seconds: float) -> dict[str, Any]:
-    """One repository with its branches."""
+def repository_json(
+    record: RepositoryRecord, *, now: datetime, promised_seconds: float, syncs: Iterable[SyncProgress] = ()
+) -> dict[str, Any]:
+    """One repository with its branches, and the progress of the sync that runs, if one does."""
     return {
         "id": record.github_id,
         "full_name": record.full_name,
         "default_branch": record.default_branch,
         "state": repository_state(record, now=now, promised_seconds=promised_seconds).value,
         "last_error": _repository_error(record),
+        "progress": next((progress_json(one) for one in syncs if one.repository_id == record.id), None),
         "webhook": record.webhook.value,
         "missed_webhooks": record.missed_webhooks,
         "webhook_reason": record.webhook_reason,
@@ -111,6 +116,13 @@ def repository_json(record: RepositoryRecord, *, now: datetime, promised_seconds
         "promised_seconds": promised_seconds,
         "branches": [branch_json(record, one, now=now, promised_seconds=promised_seconds) for one in record.branches],
     }
+
+
+def progress_json(one: SyncProgress) -> dict[str, Any]:
+    """How far a running sync has come."""
+    told = asdict(one)
+    del told["repository_id"]
+    return told
 
 
 def _repository_error(record: RepositoryRecord) -> str | None:

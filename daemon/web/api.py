@@ -17,7 +17,7 @@ from urllib.parse import quote
 from tornado.httputil import HTTPHeaders
 
 from daemon.errors import Refusal
-from daemon.model import BranchRecord, RepositoryRecord, Sample, SearchPosition, Trigger
+from daemon.model import BranchRecord, RepositoryRecord, Sample, SearchPosition, SyncProgress, Trigger
 from daemon.store.actions import Actions
 from daemon.store.database import Database
 from daemon.store.entities import Entities
@@ -48,8 +48,8 @@ T = TypeVar("T")
 class AdminDeps:
     """What the admin listener is given. Callables are asked on each request, so that a reload applies.
 
-    ``promise`` is the bound in seconds within which a repository is confirmed; ``ready`` and ``status`` may
-    block; ``want`` asks for a sync of branches by id and returns once that is durable.
+    ``promise`` is the bound in seconds within which a repository is confirmed; ``syncs`` is what runs now; ``ready``
+    and ``status`` may block; ``want`` asks for a sync of branches by id and returns once that is durable.
     """
 
     token: Callable[[], str | None]
@@ -67,6 +67,7 @@ class AdminDeps:
     search: Search
     executor: Executor
     promise: Callable[[RepositoryRecord], float]
+    syncs: Callable[[], Sequence[SyncProgress]]
     ready: Callable[[], list[str]]
     status: Callable[[], dict[str, Any]]
     want: Callable[[list[int], Trigger], None]
@@ -183,7 +184,9 @@ def _moved(path: str) -> Answer:
 
 
 def _repository(call: Call, record: RepositoryRecord) -> dict[str, Any]:
-    return answers.repository_json(record, now=call.deps.now(), promised_seconds=call.deps.promise(record))
+    return answers.repository_json(
+        record, now=call.deps.now(), promised_seconds=call.deps.promise(record), syncs=call.deps.syncs()
+    )
 
 
 def sync(call: Call) -> Answer:

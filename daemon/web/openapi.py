@@ -46,6 +46,7 @@ SCHEMAS: dict[str, Schema] = {
         started_at=INSTANT,
         uptime_seconds={"type": "number"},
         github={"type": "object"},
+        syncs=_list(_ref("SyncProgress")),
         queue=_object(pending=NUMBER, running=NUMBER, failed=NUMBER, oldest_seconds={"type": ["number", "null"]}),
         webhooks={"type": "object"},
         polling=_object(
@@ -98,6 +99,7 @@ SCHEMAS: dict[str, Schema] = {
         default_branch=TEXT_OR_NULL,
         state=STATE,
         last_error=TEXT_OR_NULL,
+        progress={"anyOf": [_ref("SyncProgress"), {"type": "null"}]},
         webhook={"enum": ["unknown", "healthy", "missing"]},
         missed_webhooks=NUMBER,
         webhook_reason=TEXT_OR_NULL,
@@ -106,6 +108,7 @@ SCHEMAS: dict[str, Schema] = {
         promised_seconds={"type": "number"},
         branches=_list(_ref("Branch")),
     ),
+    "SyncProgress": _object(repository=TEXT, branch=TEXT, phase=TEXT, done=NUMBER, total=NUMBER),
     "Job": _object(
         id=NUMBER,
         repository=TEXT,

@@ -9,6 +9,7 @@ from daemon.demo.standin.faults import CutBody, Drop, Html, Status
 from daemon.demo.standin.gitrepo import GitRepo, Submodule, Symlink, executable
 from daemon.model import ZERO_SHA, Outcome, Trigger, WebhookHealth
 from daemon.sync.patterns import rules
+from daemon.sync.routine import Interrupted
 
 
 def test_a_first_sync_stores_every_kind_of_entry_exactly(bench: Bench) -> None:
@@ -251,6 +252,28 @@ def test_large_and_excluded_files_keep_their_entry_without_content(bench: Bench)
     bench.content = rules((), (), 5_000_000)
     assert bench.sync().after == large
     bench.assert_equal_to_git()
+
+
+def test_a_first_sync_that_was_cut_off_fetches_only_what_is_missing(bench: Bench) -> None:
+    bench.repo.commit({f"{number}.md": b"%d\n" % number for number in range(1015)})  # and three files before
+    told: list[tuple[str, int, int]] = []
+
+    def cut_off(*step: object) -> None:
+        told.append(step)  # type: ignore[arg-type]
+        if step[:2] == ("content", 1000):
+            raise Interrupted
+
+    bench.want()
+    claim = bench.claim()
+    assert claim is not None
+    assert bench.workers.work(claim, progress=cut_off) is None
+    assert ("content", 500, 1018) in told
+    bench.github.requests.clear()
+    bench.settle()
+    bench.assert_equal_to_git()
+    paths = bench.requests()
+    assert sum("/git/blobs/" in path for path in paths) == 18
+    assert not any("/tarball/" in path for path in paths)
 
 
 def test_a_tree_cut_by_github_is_walked_by_folders(bench: Bench) -> None:

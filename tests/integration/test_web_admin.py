@@ -34,6 +34,7 @@ from daemon.model import (
     RemoteRepository,
     RunResult,
     SnapshotChange,
+    SyncProgress,
     Trigger,
 )
 from daemon.store.actions import Actions
@@ -82,6 +83,7 @@ class Admin:
     reasons: list[str] = field(default_factory=list)
     configured: bool = True
     status: Any = field(default_factory=lambda: {"version": "1", "promises_kept": True})
+    syncs: list[SyncProgress] = field(default_factory=list)
     wanted: list[list[int]] = field(default_factory=list)
     stream_limits: dict[str, Any] = field(default_factory=dict)
     port: int = 0
@@ -112,6 +114,7 @@ class Admin:
             search=self.search,
             executor=executor,
             promise=lambda _: 60.0,
+            syncs=lambda: self.syncs,
             ready=lambda: self.reasons,
             status=self._status,
             want=self._want,
@@ -435,6 +438,15 @@ def test_a_branch_gets_stale_once_the_promise_is_broken(admin):
     assert admin.ask(DEMO).json["branches"][0]["state"] == "fresh"
     admin.now = NOW + timedelta(seconds=67)
     assert admin.ask(DEMO).json["state"] == "stale"
+
+
+def test_a_running_sync_tells_how_far_it_has_come(admin):
+    number = admin.repositories.by_name("octo", "demo")
+    admin.syncs = [SyncProgress(number + 1, "octo/other", "main", "head", 0, 1)]
+    assert admin.ask(DEMO).json["progress"] is None
+    admin.syncs.append(SyncProgress(number, "octo/demo", "main", "content", 1500, 7000))
+    told = {"repository": "octo/demo", "branch": "main", "phase": "content", "done": 1500, "total": 7000}
+    assert admin.ask(DEMO).json["progress"] == told
 
 
 def test_a_repository_that_never_synced_has_a_state_and_no_branch(bare):

@@ -154,6 +154,17 @@ def test_a_wake_between_a_look_and_the_rest_after_it_is_not_lost(
         pools[0].workers.stop(SECONDS)
 
 
+def test_a_running_sync_tells_how_far_it_has_come(bench: Bench, make_pool: Callable[..., Pool], held: Hold) -> None:
+    bench.want()
+    pool = make_pool()
+    assert held.reached.wait(SECONDS)
+    (told,) = pool.workers.progress()
+    assert (told.repository_id, told.repository) == (bench.repository_id, "octo/data")
+    assert (told.phase, told.done, told.total) == ("head", 0, 1)
+    held.release()
+    wait_for(lambda: not pool.workers.progress(), "the run to end", seconds=SECONDS)
+
+
 def test_what_was_put_into_the_queue_without_a_wake_is_found(bench: Bench, make_pool: Callable[..., Pool]) -> None:
     pool = make_pool()
     wait_for(pool.workers.alive, "the pool to live")

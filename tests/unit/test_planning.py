@@ -348,27 +348,22 @@ def test_what_is_listed_is_proven(rows: list[Entry]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "total", "first", "expected"),
+    ("missing", "total", "expected"),
     [
-        ((0, 0), (0, 0), True, Source.BLOBS),
-        ((0, 0), (500, 10**6), False, Source.BLOBS),
-        ((1, 10**6), (500, 10**6), True, Source.BLOBS),
-        ((2, 2), (500, 10**6), True, Source.ARCHIVE),
-        ((1, 10), (1, 10), False, Source.BLOBS),
-        ((2, 10), (2, 10), False, Source.ARCHIVE),
-        ((2, 10), (3, 10), False, Source.BLOBS),
-        ((20, 10**6), (500, 10**6), False, Source.BLOBS),
-        ((21, 10**5), (500, 10**6), False, Source.ARCHIVE),
-        ((21, 10**5 - 1), (500, 10**6), False, Source.BLOBS),
-        ((100, 10**5 - 1), (500, 10**6), False, Source.BLOBS),
-        ((101, 1), (500, 10**6), False, Source.ARCHIVE),
+        ((0, 0), (500, 10**6), Source.BLOBS),
+        ((1, 10), (1, 10), Source.BLOBS),
+        ((2, 10), (2, 10), Source.ARCHIVE),
+        ((2, 10), (3, 10), Source.BLOBS),
+        ((20, 10**6), (500, 10**6), Source.BLOBS),
+        ((21, 10**5), (500, 10**6), Source.ARCHIVE),
+        ((21, 10**5 - 1), (500, 10**6), Source.BLOBS),
+        ((100, 10**5 - 1), (500, 10**6), Source.BLOBS),
+        ((101, 1), (500, 10**6), Source.ARCHIVE),
     ],
 )
-def test_the_source_is_the_cheaper_one(
-    missing: tuple[int, int], total: tuple[int, int], first: bool, expected: Source
-) -> None:
+def test_the_source_is_the_cheaper_one(missing: tuple[int, int], total: tuple[int, int], expected: Source) -> None:
     source = planning.choose_source(
-        missing_count=missing[0], missing_bytes=missing[1], total_count=total[0], total_bytes=total[1], first=first
+        missing_count=missing[0], missing_bytes=missing[1], total_count=total[0], total_bytes=total[1]
     )
     assert source is expected
 
