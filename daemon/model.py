@@ -314,7 +314,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class SyncProgress:
-    """How far a running sync has come: ``done`` of ``total`` in its ``phase``; a total of 1 is just one step."""
+    """How far a running sync has come: ``done`` of ``total`` in its ``phase``; a total of 0 is not known yet."""
 
     repository_id: int
     repository: str

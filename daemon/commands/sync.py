@@ -289,7 +289,7 @@ class _Bars:
         self._label = label
 
     def show(self, phase: str, done: int, total: int) -> None:
-        self._progress.update(self._task, description=f"{self._label} {phase}", completed=done, total=total)
+        self._progress.update(self._task, description=f"{self._label} {phase}", completed=done, total=total or None)
 
 
 @contextmanager

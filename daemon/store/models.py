@@ -85,6 +85,7 @@ class Branch(Table):
     last_trigger = TextField(null=True)
     gone = BooleanField(default=False)
     empty = BooleanField(default=False)
+    archive_sha = TextField(null=True, help_text="the commit whose archive the first sync began to read")
     collections_digest = TextField(
         null=True, default="", help_text="of the rules of its entities; NULL: make them anew"
     )

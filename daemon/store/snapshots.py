@@ -35,6 +35,12 @@ _ORPHAN_AGE = timedelta(hours=1)
 
 _ENTRIES = f"SELECT path, mode, sha, size, stored FROM entry WHERE branch_id = ? AND until = {CURRENT} ORDER BY path"  # noqa: S608
 _COUNT = f"SELECT count(*) FROM entry WHERE branch_id = ? AND until = {CURRENT}"  # noqa: S608
+_BEGIN_ARCHIVE = """
+    UPDATE branch SET archive_sha = ?
+    WHERE id = ? AND NOT EXISTS (
+        SELECT 1 FROM branch AS one WHERE one.repository_id = branch.repository_id
+           AND (one.head_sha IS NOT NULL OR one.archive_sha IS NOT NULL))
+"""
 _PAGE = """
     SELECT path, mode, sha, size, stored FROM entry
     WHERE branch_id = ? AND path >= ? AND path > ? AND (path < ? OR ?) AND since <= ? AND until > ?
@@ -95,6 +101,11 @@ class Snapshots:
         """What is directly in each of these folders (the root is ``b""``), by folder, empty where there is none."""
         with self._db.read():
             return {path: folders.content(self._db, branch_id, path) for path in paths}
+
+    def begin_archive(self, branch_id: int, sha: str) -> bool:
+        """Note that a commit's archive is about to be read whole; False when a part of it may be stored already."""
+        with self._db.write():
+            return self._db.execute(_BEGIN_ARCHIVE, (sha, branch_id)).rowcount == 1
 
     def missing(self, shas: Iterable[str]) -> set[str]:
         """Which of these blobs are not stored."""

@@ -13,9 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from daemon.clock import Clock
-from daemon.errors import ProofFailed
+from daemon.errors import ArchiveBroken, BadAnswer, ProofFailed
 from daemon.github.client import GitHubClient
-from daemon.model import Commit, ContentRules, Difference, Entry, FolderChange, RepositoryRef, SnapshotChange
+from daemon.model import (
+    EMPTY_TREE_SHA,
+    Commit,
+    ContentRules,
+    Difference,
+    Entry,
+    FolderChange,
+    RepositoryRef,
+    SnapshotChange,
+)
 from daemon.store.snapshots import Snapshots
 from daemon.sync import harvest, planning
 from daemon.sync.attempt import Attempt
@@ -68,14 +77,37 @@ class Assembly:
         step = self._forward.step(attempt, commit, difference, rules) if difference is not None else None
         return step or self._whole(attempt, commit, rules)
 
+    def _unpack(self, attempt: Attempt, commit: Commit, rules: ContentRules) -> list[Entry]:
+        """The rows that the archive of a first sync gives, contents stored; none when it is not to be read whole."""
+        everything = not (rules.include or rules.exclude) and commit.tree_sha != EMPTY_TREE_SHA
+        if not everything or not self._snapshots.begin_archive(attempt.facts.id, commit.sha):
+            return []
+        try:
+            return self._content.unpack(
+                attempt.repository,
+                commit.sha,
+                max_file_bytes=rules.max_file_bytes,
+                progress=attempt.progress,
+                check=attempt.check,
+            )
+        except (ArchiveBroken, BadAnswer):
+            return []  # asked for again once the tree says what is to be in it
+
     def _whole(self, attempt: Attempt, commit: Commit, rules: ContentRules) -> SnapshotChange:
-        """The long way: every entry of the tree against every entry that is stored."""
+        """The long way: every entry of the tree against every entry that is stored.
+
+        A first sync need not even list it where the archive alone gives the commit's tree id.
+        """
+        unpacked = self._unpack(attempt, commit, rules)
+        if unpacked and (proof := planning.prove(unpacked, commit.tree_sha)).verified:
+            return _first(commit, unpacked, proof, rules)
         old = self._snapshots.entries(attempt.claim.branch_id)
         listing = self._list(attempt, commit.tree_sha, old)
         entries = planning.to_entries(
             listing, wanted=compile_rules(rules.include, rules.exclude), max_file_bytes=rules.max_file_bytes
         )
-        entries, proof = self._complete(attempt, commit, listing, entries, old)
+        entries = planning.mend_names(entries, planning.names_of([*old, *unpacked]))
+        entries, proof = self._complete(attempt, commit, listing, entries, archive_read=bool(unpacked))
         error = None if proof.verified else _excuse(entries, listing, commit.tree_sha)
         added, modified, removed = planning.changes(old, entries)
         return SnapshotChange(
@@ -109,10 +141,10 @@ class Assembly:
         commit: Commit,
         listing: planning.Listing,
         entries: list[Entry],
-        old: Sequence[Entry],
+        *,
+        archive_read: bool,
     ) -> tuple[list[Entry], planning.Proof]:
         """Fetch what is missing, and give paths that JSON cannot carry their bytes back."""
-        entries = planning.mend_names(entries, planning.names_of(old))
         proof = planning.prove(entries, commit.tree_sha)
         blobs = planning.needed(entries)
         wanted = Wanted(
@@ -122,13 +154,28 @@ class Assembly:
             file_count=len(entries),
             total_bytes=sum(entry.size or 0 for entry in entries),
             largest_bytes=max(blobs.values(), default=0),
+            archive_read=archive_read,
         )
-        unnamed = not proof.verified and planning.only_unnameable(entries, listing.folders)
+        unnamed = not (proof.verified or archive_read) and planning.only_unnameable(entries, listing.folders)
         self._content.fetch(wanted, need_names=unnamed, progress=attempt.progress, check=attempt.check)
         if not unnamed:
             return entries, proof
         entries = planning.mend_names(entries, wanted.names)
         return entries, planning.prove(entries, commit.tree_sha)
+
+
+def _first(commit: Commit, entries: list[Entry], proof: planning.Proof, rules: ContentRules) -> SnapshotChange:
+    return SnapshotChange(
+        head_sha=commit.sha,
+        tree_sha=commit.tree_sha,
+        added=tuple(entries),
+        modified=(),
+        removed=(),
+        tree_verified=True,
+        tree_error=None,
+        rules_digest=rules.digest,
+        folders=FolderChange(proof.folders, whole=True),
+    )
 
 
 def _excuse(entries: Sequence[Entry], listing: planning.Listing, tree_sha: str) -> str:

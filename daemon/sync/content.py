@@ -8,13 +8,12 @@ What is stored here stays even when the run fails, so a later attempt does not f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from daemon.clock import Clock
 from daemon.errors import ArchiveBroken
 from daemon.github.client import GitHubClient
-from daemon.model import EMPTY_BLOB_SHA, RepositoryRef
+from daemon.model import EMPTY_BLOB_SHA, MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, Entry, RepositoryRef
 from daemon.store.snapshots import Snapshots
 from daemon.sync.archive import ArchiveLimits, Member, read_archive
 from daemon.sync.attempt import Progress
@@ -22,6 +21,7 @@ from daemon.sync.planning import Source, choose_source
 
 BATCH_BYTES = 4 * 1024 * 1024
 BATCH_BLOBS = 500
+MAX_ARCHIVE_BYTES = 64 * 2**30  # of one that is read before the tree is known
 MEMBER_OVERHEAD_BYTES = 4096  # headers, padding and pax records of one member, generously
 
 Names = dict[tuple[str, str], list[bytes]]
@@ -37,6 +37,7 @@ class Wanted:
     file_count: int
     total_bytes: int
     largest_bytes: int
+    archive_read: bool = False  # then what is missing is not in there
     names: Names = field(default_factory=dict)  # raw paths by (display path, id), as the archive named them
 
 
@@ -47,6 +48,31 @@ class Content:
         self._client = client
         self._snapshots = snapshots
         self._clock = clock
+
+    def unpack(
+        self,
+        repository: RepositoryRef,
+        commit: str,
+        *,
+        max_file_bytes: int,
+        progress: Progress,
+        check: Callable[[], None],
+    ) -> list[Entry]:
+        """Store the contents of a commit's archive, and tell what it holds; ``stored`` where it is within the limit.
+
+        Raises GitHubError, ArchiveBroken, StoreUnavailable.
+        """
+        limits = ArchiveLimits(max_file_bytes=max_file_bytes, max_total_bytes=MAX_ARCHIVE_BYTES)
+        batch = _Batch(self._snapshots, self._clock, progress, total=0)
+        entries = []
+        for member in self._members(repository, commit, limits):
+            check()
+            kept = member.content is not None
+            entries.append(Entry(member.path, _mode(member), member.sha, member.size, stored=kept))
+            if member.content is not None:
+                batch.add(member.sha, member.content)
+        batch.flush()
+        return entries
 
     def fetch(self, wanted: Wanted, *, need_names: bool, progress: Progress, check: Callable[[], None]) -> None:
         """Store every blob of ``wanted`` that is missing; ``check`` is called often and may raise to stop.
@@ -92,6 +118,8 @@ class Content:
             batch.add(sha, self._client.blob(repository, sha, max_bytes=max_bytes(sha)))
 
     def _source(self, wanted: Wanted, missing: set[str]) -> Source:
+        if wanted.archive_read:
+            return Source.BLOBS
         return choose_source(
             missing_count=len(missing),
             missing_bytes=sum(wanted.blobs[sha] for sha in missing),
@@ -100,7 +128,7 @@ class Content:
         )
 
     def _from_archive(self, wanted: Wanted, missing: set[str], batch: _Batch, check: Callable[[], None]) -> None:
-        for member in self._members(wanted):
+        for member in self._members(wanted.repository, wanted.commit, _limits(wanted)):
             check()
             display = member.path.decode("utf-8", "replace")
             if "\ufffd" in display:
@@ -109,25 +137,29 @@ class Content:
                 batch.add(member.sha, member.content)
                 missing.discard(member.sha)
 
-    def _members(self, wanted: Wanted) -> Iterator[Member]:
-        # The archive may hold what the tree does not say (export-subst grows a file, folders have
-        # members of their own), so the caps leave room; what they stop is a bomb.
-        count = 4 * wanted.file_count + 10_000
-        limits = ArchiveLimits(
-            max_members=count,
-            max_file_bytes=wanted.largest_bytes,
-            max_total_bytes=2 * wanted.total_bytes + count * MEMBER_OVERHEAD_BYTES,
-        )
-        with self._archive(wanted, limits.max_total_bytes) as chunks:
-            yield from read_archive(chunks, limits=limits)
-
-    @contextmanager
-    def _archive(self, wanted: Wanted, max_bytes: int) -> Iterator[Iterator[bytes]]:
-        with self._client.tarball(wanted.repository, wanted.commit, max_bytes=max_bytes) as chunks:
+    def _members(self, repository: RepositoryRef, commit: str, limits: ArchiveLimits) -> Iterator[Member]:
+        with self._client.tarball(repository, commit, max_bytes=limits.max_total_bytes) as chunks:
             try:
-                yield chunks
+                yield from read_archive(chunks, limits=limits)
             except ArchiveBroken as error:
-                raise ArchiveBroken(f"the archive of {wanted.repository.full_name}: {error}") from error
+                raise ArchiveBroken(f"the archive of {repository.full_name}: {error}") from error
+
+
+def _limits(wanted: Wanted) -> ArchiveLimits:
+    # The archive may hold what the tree does not say (export-subst grows a file, folders have
+    # members of their own), so the caps leave room; what they stop is a bomb.
+    count = 4 * wanted.file_count + 10_000
+    return ArchiveLimits(
+        max_members=count,
+        max_file_bytes=wanted.largest_bytes,
+        max_total_bytes=2 * wanted.total_bytes + count * MEMBER_OVERHEAD_BYTES,
+    )
+
+
+def _mode(member: Member) -> str:
+    if member.kind == "symlink":
+        return MODE_SYMLINK
+    return MODE_EXECUTABLE if member.executable else MODE_FILE
 
 
 class _Batch:

@@ -31,7 +31,6 @@ from daemon.sync.gitobjects import root_tree, tree_ids
 MAX_ENTRIES = 1_000_000
 MAX_PATH_CHARS = 4096  # of a walked tree; no file system takes more
 
-FEWEST_FOR_ARCHIVE = 2  # of all blobs: an archive is one request too, so from two on it is the cheaper one
 FEW_BLOBS = 20
 MANY_BLOBS = 100
 SMALL_SHARE = 10  # one by one also while less than a tenth of the bytes is missing
@@ -249,13 +248,14 @@ def needed(entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def choose_source(*, missing_count: int, missing_bytes: int, total_count: int, total_bytes: int) -> Source:
-    """Whether missing blobs are cheaper one by one or as an archive of the whole tree."""
-    if missing_count == total_count:
-        return Source.ARCHIVE if missing_count >= FEWEST_FOR_ARCHIVE else Source.BLOBS
-    if missing_count <= FEW_BLOBS:
+    """Whether missing blobs are cheaper one by one or as an archive of the whole tree.
+
+    ``total_count`` is how many are wanted at all, ``total_bytes`` what the whole tree has.
+    """
+    if missing_bytes * SMALL_SHARE < total_bytes and missing_count <= MANY_BLOBS:
         return Source.BLOBS
-    small = missing_bytes * SMALL_SHARE < total_bytes
-    return Source.BLOBS if small and missing_count <= MANY_BLOBS else Source.ARCHIVE
+    few = 1 if missing_count == total_count else FEW_BLOBS  # an archive is one request too
+    return Source.BLOBS if missing_count <= few else Source.ARCHIVE
 
 
 # --- names that JSON cannot carry ------------------------------------------------------------------

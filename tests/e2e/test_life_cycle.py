@@ -22,7 +22,7 @@ def test_term_and_int_drain_and_exit_zero(
     github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon], number: int
 ) -> None:
     hold = Hold()
-    github.faults.add(r"/git/trees/", hold, times=1)
+    github.faults.add(r"/(git/trees|tarball)/", hold, times=1)
     daemon = make_daemon().start()
     assert hold.reached.wait(10)
     daemon.process.send_signal(number)  # type: ignore[union-attr]

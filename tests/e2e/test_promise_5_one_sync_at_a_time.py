@@ -113,7 +113,7 @@ def test_a_run_whose_daemon_was_killed_is_taken_up_again(
     github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
 ) -> None:
     hold = Hold(timeout_seconds=60)
-    github.faults.add(r"/git/trees/", hold, times=1)
+    github.faults.add(r"/(git/trees|tarball)/", hold, times=1)
     daemon = make_daemon().start()
     assert hold.reached.wait(10)
     daemon.kill()

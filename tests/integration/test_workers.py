@@ -316,7 +316,7 @@ def test_a_run_whose_lease_is_gone_stops_before_its_next_step(
 ) -> None:
     bench.repo.commit({f"{number}.md": b"%d\n" % number for number in range(3)})
     held = Hold()
-    bench.github.faults.add("/git/trees/", held)
+    bench.github.faults.add("/tarball/", held)
     bench.want()
     pool = make_pool()
     assert held.reached.wait(SECONDS)

@@ -354,6 +354,7 @@ def test_what_is_listed_is_proven(rows: list[Entry]) -> None:
         ((1, 10), (1, 10), Source.BLOBS),
         ((2, 10), (2, 10), Source.ARCHIVE),
         ((2, 10), (3, 10), Source.BLOBS),
+        ((2, 10), (2, 10**6), Source.BLOBS),  # all that is wanted of a large tree
         ((20, 10**6), (500, 10**6), Source.BLOBS),
         ((21, 10**5), (500, 10**6), Source.ARCHIVE),
         ((21, 10**5 - 1), (500, 10**6), Source.BLOBS),

@@ -1,4 +1,5 @@
-"""The tree ids of every folder of the current snapshot, so that a small change recomputes only what it touches.
+"""The tree ids of every folder of the current snapshot, so that a small change recomputes only what it touches; and
+whether a first sync has begun to read an archive, so that the next attempt asks only for what is missing.
 
 A snapshot that was stored before has none: the next change of its branch takes the whole tree and writes them.
 """
@@ -17,6 +18,7 @@ STATEMENTS = (
         PRIMARY KEY (branch_id, parent, path)
     ) WITHOUT ROWID
     """,
+    "ALTER TABLE branch ADD COLUMN archive_sha TEXT",
 )
 
 
