@@ -1,7 +1,7 @@
 """Finds, reads and checks the configuration: everything that is wrong with it is told at once.
 
 The table of settings is in ``settings``. Values come from the environment, else from the file, else from
-systemd's credentials, else they are the defaults; pydantic-settings merges these layers.
+systemd's credentials, else they are the defaults; the layers are merged here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daemon import origins, targets
 from daemon.appkey import PrivateKey, extra_is_installed
@@ -80,10 +79,11 @@ TYPE_SENTENCES = {
 }
 
 
-class _Tree(BaseSettings):
+class _Tree(BaseModel):
     """The shape of the whole file, for pydantic to validate; ``layers`` is all that it is built from."""
 
-    model_config = SettingsConfigDict(extra="forbid", case_sensitive=True)
+    # Not pydantic-settings, whose import alone is a third of what a short command takes.
+    model_config = ConfigDict(extra="forbid", validate_default=True, arbitrary_types_allowed=True)
 
     github: GitHubSettings = Field(default_factory=GitHubSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
@@ -98,14 +98,17 @@ class _Tree(BaseSettings):
     actions: tuple[ActionRule, ...] = ()
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        super().__init__(layers=layers)
+        super().__init__(**_merged(layers))
 
-    @classmethod
-    def settings_customise_sources(  # type: ignore[override]  # the other sources would read the real environment
-        cls, settings_cls: type[BaseSettings], init_settings: InitSettingsSource, **_others: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        layers: Sequence[Layer] = init_settings.init_kwargs["layers"]
-        return tuple(InitSettingsSource(settings_cls, layer.values) for layer in layers)
+
+def _merged(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The sections with every key from the first of the layers that has it."""
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        for name, value in layer.values.items():
+            below = merged.get(name)
+            merged[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def find(explicit: str | None, *, environ: Mapping[str, str], cwd: Path, system: Path = SYSTEM_FILE) -> Path:
