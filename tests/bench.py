@@ -77,6 +77,7 @@ class Bench:
     busy_seconds: float = 5.0
     app: AppSettings | None = None
     time: MovableClock = field(default_factory=MovableClock)
+    timeout_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         self.database = Database.open(self.folder / "bench.db", clock=self.time.clock, busy_seconds=self.busy_seconds)
@@ -87,7 +88,7 @@ class Bench:
         settings = ClientSettings(
             api_url=self.github.url,
             graphql_url=self.github.url + "/graphql",
-            timeout_seconds=5.0,
+            timeout_seconds=self.timeout_seconds,
             token=lambda: self.token,
             anonymous=self.anonymous,
             app=self.app,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any
 
 from daemon.errors import (
     BadAnswer,
@@ -25,6 +25,7 @@ from daemon.errors import (
     Unauthorized,
     Unreachable,
 )
+from daemon.github import bigjson
 from daemon.redaction import redact_shapes
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -77,7 +78,7 @@ def quoted(text: str) -> str:
 def parse_json(answer: Answer, *, asked: str) -> Any:
     """The JSON of an answer; BadAnswer names what was asked for when it is HTML, cut, too deep or no JSON."""
     try:
-        return json.loads(answer.body.decode("utf-8"), parse_constant=_refuse_constant)
+        return bigjson.loads(answer.body.decode("utf-8"))
     except (ValueError, RecursionError):
         start = quoted(answer.body[:60].decode("utf-8", "replace"))
         raise BadAnswer(
@@ -123,10 +124,6 @@ def refusal(answer: Answer, *, asked: str, subject: Subject, remedy: str = REMED
         error = Overloaded if status in _GAVE_UP else Unreachable
         return error(f"{asked}: GitHub says {status}; it is asked again later{_said(said)}")
     return _denied(status, asked, said, subject, remedy)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # NaN and Infinity are not JSON
 
 
 def _said(message: str) -> str:

@@ -138,7 +138,7 @@ class Snapshots:
         """The contents stored under these ids."""
         found: dict[str, bytes] = {}
         with self._db.read():
-            for chunk in _chunks(sorted(shas)):
+            for chunk in _chunks(shas):
                 marks = ",".join("?" * len(chunk))
                 rows = self._db.execute(f"SELECT sha, content FROM blob WHERE sha IN ({marks})", chunk)  # noqa: S608
                 found.update((row[0], bytes(row[1])) for row in rows)
@@ -305,16 +305,25 @@ def stored_blobs(db: Database, shas: Iterable[str]) -> set[str]:
 def blob_sizes(db: Database, shas: Iterable[str]) -> dict[str, int]:
     """The sizes of those of these blobs that are stored. Inside ``read`` or ``write``."""
     found: dict[str, int] = {}
-    for chunk in _chunks(sorted(shas)):
+    for chunk in _chunks(shas):
         marks = ",".join("?" * len(chunk))
         found.update(db.execute(f"SELECT sha, size FROM blob WHERE sha IN ({marks})", chunk).fetchall())  # noqa: S608
     return found
 
 
-def _chunks(shas: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(shas)
+def _chunks(shas: Iterable[str]) -> Iterator[list[str]]:
+    rest = _ordered(shas)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk
+
+
+def _ordered(shas: Iterable[str]) -> Iterator[str]:
+    """In the order of the index, in small sorts: one of 100,000 holds the interpreter's lock for 50 ms."""
+    beginnings: dict[str, list[str]] = {}
+    for sha in shas:
+        beginnings.setdefault(sha[:1], []).append(sha)
+    for beginning in sorted(beginnings):
+        yield from sorted(beginnings[beginning])
 
 
 def _entry(row: Any) -> Entry:
