@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,7 @@ CLOCKS_APART = timedelta(days=1)
 # A full collection stops every thread for as long as the heap is large: 70 ms with one listing of 100,000 entries.
 # So the young generations alone are collected as they fill, and the rest by the sweep while no sync runs.
 COLLECTOR_THRESHOLDS = (50_000, 5, 1_000_000)
+SWITCH_SECONDS = 0.001  # how long a worker computes before the loop, behind all of them, may have its turn
 
 
 class Service:
@@ -133,6 +135,7 @@ class Service:
 
     def _start_inside(self) -> None:
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._warn()
         self._core = core = Core(self.config, clock=self._clock, metrics=self._metrics)
         self._samples = Samples(core, self._metrics)
