@@ -68,7 +68,7 @@ STATUS_SECONDS = 15.0
 POLLER_STUCK_SECONDS = 900.0
 CLOCKS_APART = timedelta(days=1)
 # A full collection stops every thread for as long as the heap is large: 70 ms with one listing of 100,000 entries.
-# So the young generations alone are collected as they fill, and the rest by the sweep while no sync runs.
+# So the young generations alone are collected as they fill, and the rest now and then while no sync runs.
 COLLECTOR_THRESHOLDS = (50_000, 5, 1_000_000)
 SWITCH_SECONDS = 0.001  # how long a worker computes before the loop, behind all of them, may have its turn
 
@@ -202,6 +202,7 @@ class Service:
         self._schedule_polls()
         self._scheduler.every("hook log", ROUND_SECONDS, self._recover, at_once=True)
         self._scheduler.every("sweep", SWEEP_SECONDS, self._sweep)
+        self._scheduler.every("collect", SWEEP_SECONDS, self._collect)
         self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
         self._schedule_entities()
         self._schedule_addresses()
@@ -446,6 +447,8 @@ class Service:
             log.warning("store.sweep_failed", error=str(error))
             return
         log.debug("store.swept", rows=rows)
+
+    def _collect(self) -> None:
         if not self._workers.running():
             gc.collect()
 
