@@ -27,11 +27,13 @@ from daemon.errors import BranchNotFound, ObjectNotFound, Outage
 from daemon.model import (
     MODE_FILE,
     ZERO_SHA,
+    ChangedFile,
     Claim,
     Commit,
     Comparison,
     Delivery,
     DeliveryStatus,
+    Difference,
     RemoteEntry,
     RemoteRepository,
     RemoteTree,
@@ -165,17 +167,35 @@ class FakeGitHub:
             return Comparison("ahead", ahead.index(base), 0)
         return Comparison("behind" if head in behind else "diverged", 1, 1)
 
+    def difference(self, ref: Any, base: str, head: str) -> Difference:
+        status = self.compare(ref, base, head).status
+        new = list(self.truth.ancestors(head))
+        new = new[: new.index(base)] if base in new else []
+        files = list(self._changed(base, head)) if status == "ahead" else []
+        return Difference(status, len(new), tuple(self._commit(sha) for sha in reversed(new)), tuple(files[:300]))
+
+    def _changed(self, base: str, head: str) -> Iterator[ChangedFile]:
+        before, after = self.truth.commits[base][1], self.truth.commits[head][1]
+        for path in sorted({*before, *after}):
+            content = after.get(path, before.get(path, b""))
+            if path not in after:
+                yield ChangedFile(path.decode(), "removed", blob_sha(content))
+            elif before.get(path) != content:
+                yield ChangedFile(path.decode(), "modified" if path in before else "added", blob_sha(content))
+
+    def _commit(self, sha: str) -> Commit:
+        parent = self.truth.commits[sha][0]
+        at = "2026-01-01T00:00:00Z"
+        tree = root_tree(self.truth.entries(sha))
+        return Commit(sha, tree, (parent,) if parent else (), "A", "a@example.org", at, at, "m")
+
     def commits(
         self, ref: Any, sha: str, *, limit: int, known: Callable[[str], bool] = lambda _: False
     ) -> list[Commit]:
         self._visible(sha, self._ask())
         found = []
         for one in self.truth.ancestors(sha):
-            parent = self.truth.commits[one][0]
-            tree = root_tree(self.truth.entries(one))
-            parents = (parent,) if parent else ()
-            at = "2026-01-01T00:00:00Z"
-            found.append(Commit(one, tree, parents, "A", "a@example.org", at, at, "m"))
+            found.append(self._commit(one))
             if len(found) == limit or known(one):
                 break
         return found
