@@ -116,7 +116,7 @@ class Folder(Table):
     """The tree id of a folder of the current snapshot; the root is ``b""``, its own parent."""
 
     branch = ForeignKeyField(Branch, column_name="branch_id")
-    parent = BlobField()
+    parent = BlobField(help_text="the folder it is in")
     path = BlobField()
     tree_sha = TextField()
 
