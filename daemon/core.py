@@ -72,6 +72,7 @@ class Core:
             settings=lambda: self.config.sync,
             rules=self.rules_of,
             collections=self.collections_of,
+            on_identity=self.refresh,
         )
         self.track()
 

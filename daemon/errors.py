@@ -21,6 +21,7 @@
     │   ├── Rejected            422 to a change: correct what was asked for
     │   ├── RepositoryNotFound  404: deleted, private, or not visible to this token
     │   ├── RepositoryReplaced  the name belongs to a repository with another id now
+    │   │   └── RepositoryRecreated  and the old id leads nowhere: begin anew under that name
     │   ├── RepositoryEmpty     409: there is no commit yet
     │   ├── BranchNotFound      404 or 422: the branch does not exist
     │   ├── ObjectNotFound      404, 409 or 422 for a commit, tree or blob: not there (yet)
@@ -136,6 +137,10 @@ class RepositoryNotFound(GitHubError):
 
 class RepositoryReplaced(GitHubError):
     """The name now belongs to a repository with another numeric id."""
+
+
+class RepositoryRecreated(RepositoryReplaced):
+    """The name belongs to another repository now, and the id of the one it belonged to leads nowhere."""
 
 
 class RepositoryEmpty(GitHubError):

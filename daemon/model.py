@@ -534,6 +534,7 @@ class RepositoryRecord:
     branches: tuple[BranchRecord, ...]
     archived: bool = False
     webhook_reason: str | None = None  # why deliveries do not arrive, in GitHub's words
+    found_by: str | None = None  # the lower-case ``owner/*`` that found it; None where it is configured by name
     job_states: tuple[str, ...] = ()  # of the unnamed default branch too, which is no branch yet
 
     @property

@@ -503,8 +503,6 @@ class Service:
             if result.added + result.modified > INDEXED_AT_ONCE:
                 self._scheduler.soon("index", self._index)
         self._hub.sync_finished(claim, result)
-        if not claim.branch or claim.repository.github_id is None:
-            self._core.refresh()  # the run has learnt the default branch: intake must know it
 
     def _public_deps(self) -> PublicDeps:
         return PublicDeps(

@@ -167,7 +167,13 @@ class Bench:
         self, before: str | None, after: str | None, *, branch: str = "main", guid: str | None = None
     ) -> DeliveryStatus:
         """A verified push delivery, as intake would hand it to the writer."""
-        delivery = Delivery(
+        delivery = self.announcement(before, after, branch=branch, guid=guid)
+        return self.history.store_deliveries([delivery], now=self.time.at)[0]
+
+    def announcement(
+        self, before: str | None, after: str | None, *, branch: str = "main", guid: str | None = None
+    ) -> Delivery:
+        return Delivery(
             guid=guid,
             body_digest=f"{before}{after}",
             event="push",
@@ -181,7 +187,6 @@ class Bench:
             repository_id=self.repository_id,
             branch=branch,
         )
-        return self.history.store_deliveries([delivery], now=self.time.at)[0]
 
     # -- work -------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from daemon.errors import (
     ObjectNotFound,
     RepositoryEmpty,
     RepositoryNotFound,
+    RepositoryRecreated,
     RepositoryReplaced,
 )
 from daemon.github import queries as graphql
@@ -48,6 +49,7 @@ from daemon.values import Network
 SHA = "application/vnd.github.sha"
 RAW = "application/vnd.github.raw+json"
 PAGE = 100
+MOST_BY_ID = 10  # of one batch
 
 _OWN_ERRORS = (BadAnswer, Forbidden, RepositoryNotFound, RepositoryReplaced)
 
@@ -104,7 +106,8 @@ class GitHubClient:
     def repository(self, ref: RepositoryRef) -> RemoteRepository:
         """What the repository is now, under its current name; also found by its id once the name is gone.
 
-        ``default_branch`` is named even while the repository has no commit: REST does not tell.
+        ``default_branch`` is named even while the repository has no commit: REST does not tell. Raises
+        RepositoryRecreated when its name is another's and its id leads nowhere.
         """
         try:
             found = self._repository(ref, repository_path(ref), asker=ref)
@@ -113,14 +116,32 @@ class GitHubClient:
             asker = self._asker_elsewhere(ref)
             if asker is None:
                 raise
-            path = repository_path(ref) if ref.github_id is None else f"/repositories/{ref.github_id}"
-            found = self._repository(ref, path, asker=asker)
-        if ref.github_id not in {None, found.github_id}:
-            raise RepositoryReplaced(
-                f"{ref.full_name} is another repository now (id {found.github_id}, it was {ref.github_id}); "
-                "correct the name in the configuration, the stored copy is kept"
-            )
-        return found
+            if ref.github_id is None:
+                return self._repository(ref, repository_path(ref), asker=asker)
+            return self._by_id(ref, asker)
+        if ref.github_id in {None, found.github_id}:
+            return found
+        try:
+            return self._by_id(ref, ref)
+        except RepositoryNotFound as error:
+            raise RepositoryRecreated(
+                f"{ref.full_name} is another repository now (id {found.github_id}, it was {ref.github_id}): that one "
+                "is taken up under the name, and the last good copy of the old one is kept"
+            ) from error
+
+    def settle(self, queries: Sequence[HeadsQuery], answers: Iterable[RepositoryHeads]) -> Iterator[RepositoryHeads]:
+        """The answers of ``heads``, where a name leads nowhere or to another repository, asked again by its id.
+
+        At most `MOST_BY_ID` are: a token that sees nothing any more must not cost a request for each repository.
+        """
+        left = MOST_BY_ID
+        for query, answer in zip(queries, answers, strict=True):
+            lost = isinstance(answer.error, RepositoryNotFound | RepositoryReplaced)
+            if lost and query.repository.github_id is not None and left:
+                left -= 1
+                yield self.heads_by_rest(dataclasses.replace(query, identify=True))
+            else:
+                yield answer
 
     def heads(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads]:
         """The heads of many repositories by GraphQL, in the order asked, what is wrong with one inside its result.
@@ -285,6 +306,12 @@ class GitHubClient:
             return self.app.look_up(ref)
         except Forbidden:
             return None
+
+    def _by_id(self, ref: RepositoryRef, asker: Asker) -> RemoteRepository:
+        found = self._repository(ref, f"/repositories/{ref.github_id}", asker=asker)
+        if found.github_id != ref.github_id:
+            raise BadAnswer(f"{ref.full_name}: GitHub answered with another repository than the id {ref.github_id}")
+        return found
 
     def _repository(self, ref: RepositoryRef, path: str, *, asker: Asker) -> RemoteRepository:
         asked = ref.full_name

@@ -93,9 +93,9 @@ class Arrivals:
                 self._db.execute(_HEALTHY, (WebhookHealth.HEALTHY.value, target.repository_id))
             if target.announced:
                 self._db.execute(_ANNOUNCED, (target.repository_id, target.suspect_sha))
-        at = instant_text(self._now)
         self._db.executemany(
-            "UPDATE repository SET next_poll_at = ? WHERE id = ?", [(at, id_) for id_ in sorted(self._looks)]
+            "UPDATE repository SET next_poll_at = NULL, hinted = TRUE WHERE id = ?",
+            [(id_,) for id_ in sorted(self._looks)],
         )
 
     def _target(self, delivery: Delivery) -> _Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 
@@ -49,24 +49,30 @@ def track_patterns(db: Database, repository_id: int, patterns: Sequence[str]) ->
             ensure(db, repository_id, pattern)
 
 
-def follow_default(db: Database, repository_id: int, name: str, *, now: datetime) -> None:
-    """GitHub says the default branch is called ``name`` now: follow it where it is what is tracked."""
+def follow_default(
+    db: Database, repository_id: int, name: str, *, heads: Mapping[str, str | None], now: datetime
+) -> None:
+    """GitHub says the default branch is called ``name`` now: follow it where it is what is tracked.
+
+    Where ``heads`` has the old default branch with a commit, it was not renamed: another branch was made the default.
+    """
     row = db.execute("SELECT patterns FROM repository WHERE id = ?", (repository_id,)).fetchone()
     if json.loads(row[0]):  # branches are tracked by name: only the mark moves
         db.execute("UPDATE branch SET is_default = (name = ?) WHERE repository_id = ?", (name, repository_id))
     else:
-        settle_default(db, repository_id, name, now=now)
+        there = {branch for branch, sha in heads.items() if sha is not None}
+        settle_default(db, repository_id, name, there=there, now=now)
 
 
-def settle_default(db: Database, repository_id: int, name: str, *, now: datetime) -> int:
+def settle_default(db: Database, repository_id: int, name: str, *, there: Collection[str] = (), now: datetime) -> int:
     """The one row that is the default branch, called ``name`` afterwards ("" keeps the name it has); its id.
 
-    A renamed default branch keeps its snapshot. Where a row of the new name exists, that one takes over what was
-    wanted of the old.
+    A renamed default branch keeps its snapshot. Where a row of the new name exists, or the old branch is still
+    ``there``, the row of the new name takes over what was wanted of the old.
     """
     marked = _find(db, "is_default AND repository_id = ?", repository_id)
     named = _find(db, "repository_id = ? AND name = ?", repository_id, name) if name else marked
-    if named is None and marked is not None:
+    if named is None and marked is not None and _name(db, marked) not in there:
         db.execute("UPDATE branch SET name = ? WHERE id = ?", (name, marked))
         named = marked
     if named is None:
@@ -75,8 +81,24 @@ def settle_default(db: Database, repository_id: int, name: str, *, now: datetime
     wishes.create(db, named)
     if marked is not None and marked != named:
         db.execute("UPDATE branch SET is_default = FALSE, tracked = FALSE WHERE id = ?", (marked,))
-        _hand_over(db, marked, named, now)
+        hand_over(db, marked, named, now)
     return named
+
+
+def begin_anew(db: Database, old: int, fresh: int, *, now: datetime) -> None:
+    """Make the branches of repository ``fresh``, which took the name of ``old``, and all that was wanted of that."""
+    row = db.execute("SELECT patterns FROM repository WHERE id = ?", (fresh,)).fetchone()
+    if patterns := json.loads(row[0]):
+        track_patterns(db, fresh, patterns)
+    else:
+        track_default(db, fresh, now=now)
+    before, after = default_id(db, old), default_id(db, fresh)
+    if before is not None and after is not None:
+        hand_over(db, before, after, now)
+    for (branch_id,) in db.execute("SELECT id FROM branch WHERE tracked AND repository_id = ?", (fresh,)).fetchall():
+        wish = wishes.load(db, branch_id, now)
+        wish.ask(Trigger.POLL, now)
+        wishes.save(db, wish)
 
 
 def default_id(db: Database, repository_id: int) -> int | None:
@@ -88,7 +110,7 @@ def default_id(db: Database, repository_id: int) -> int | None:
     return int(rows[0][0]) if len(rows) == 1 else None
 
 
-def _hand_over(db: Database, old: int, new: int, now: datetime) -> None:
+def hand_over(db: Database, old: int, new: int, now: datetime) -> None:
     """What was announced for, and wanted of, the row that no longer is the default branch."""
     was = wishes.load(db, old, now)
     wish = wishes.load(db, new, now)
@@ -98,6 +120,10 @@ def _hand_over(db: Database, old: int, new: int, now: datetime) -> None:
     db.execute(
         "UPDATE delivery SET branch_id = ?, generation = ? WHERE branch_id = ? AND NOT acted", (new, wish.wanted, old)
     )
+
+
+def _name(db: Database, branch_id: int) -> str:
+    return str(db.execute("SELECT name FROM branch WHERE id = ?", (branch_id,)).fetchone()[0])
 
 
 def _find(db: Database, condition: str, *params: object) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
@@ -24,7 +24,7 @@ from daemon.store.fields import instant_text, optional_value
 
 _TARGET = """
     SELECT id, github_id, owner, name, default_branch, archived, private, webhook, poll_failures, patterns, changed_at,
-           polled_at, next_poll_at, last_error IS NOT NULL
+           polled_at, next_poll_at, last_error IS NOT NULL, hinted
     FROM repository WHERE tracked AND
 """
 _DUE = f"""
@@ -35,7 +35,9 @@ _SOON = f"""
     {_TARGET} next_poll_at > ? AND next_poll_at <= ? AND polled_at <= ? ORDER BY next_poll_at, id LIMIT ?
 """
 _POLLED = """
-    UPDATE repository SET polled_at = ?, next_poll_at = ?, poll_failures = 0, last_error = NULL,
+    UPDATE repository SET polled_at = ?, poll_failures = 0, last_error = NULL,
+                          next_poll_at = CASE WHEN hinted AND NOT ? THEN next_poll_at ELSE ? END,
+                          hinted = hinted AND NOT ?,
                           state = CASE WHEN state IN ('unknown', 'gone', 'blocked') THEN 'available' ELSE state END
     WHERE id = ?
 """
@@ -63,10 +65,11 @@ def branches(db: Database, repository_ids: Sequence[int]) -> dict[int, list[Bran
     return {repository_id: list(own) for repository_id, own in groupby(facts, key=attrgetter("repository_id"))}
 
 
-def polled(db: Database, next_poll_at: Mapping[int, datetime], *, at: datetime) -> None:
+def polled(db: Database, next_poll_at: Mapping[int, datetime], *, at: datetime, hinted: Collection[int]) -> None:
     """See ``Repositories.polled``. Inside ``write``."""
     began = instant_text(at)
-    db.executemany(_POLLED, [(began, instant_text(again), id_) for id_, again in next_poll_at.items()])
+    rows = [(began, id_ in hinted, instant_text(again), id_ in hinted, id_) for id_, again in next_poll_at.items()]
+    db.executemany(_POLLED, rows)
 
 
 def confirm(db: Database, heads: Iterable[tuple[int, str]], *, at: datetime) -> None:
@@ -76,7 +79,7 @@ def confirm(db: Database, heads: Iterable[tuple[int, str]], *, at: datetime) -> 
 
 
 def _target(row: Sequence[Any], own: Sequence[BranchFacts]) -> PollTarget:
-    id_, github_id, owner, name, default, archived, private, webhook, failures, patterns, *times, failed = row
+    id_, github_id, owner, name, default, archived, private, webhook, failures, patterns, *times, failed, hinted = row
     changed_at, polled_at, due_at = map(optional_value, times)
     tracked = tuple(json.loads(patterns))
     known = RemoteRepository(github_id, owner, name, default, bool(archived), bool(private)) if github_id else None
@@ -86,6 +89,7 @@ def _target(row: Sequence[Any], own: Sequence[BranchFacts]) -> PollTarget:
         known=tuple((branch.name, branch.head_sha) for branch in own if branch.name and branch.head_sha),
         every=any(map(is_glob, tracked)),
         fragile=failures > 0,
+        identify=bool(hinted),
     )
     return PollTarget(
         repository_id=id_,

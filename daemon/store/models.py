@@ -38,7 +38,9 @@ class Repository(Table):
     owner = TextField()
     name = TextField()
     full_name = TextField(unique=True, help_text="lower-case key of the current name")
-    configured_as = TextField(null=True, index=True, help_text="lower-case key in the configuration: survives a rename")
+    configured_as = TextField(
+        null=True, index=True, help_text="lower-case key in the configuration, its own or 'owner/*'"
+    )
     patterns = JsonField(default=list, help_text="branch names and globs; empty: the default branch")
     default_branch = TextField(null=True)
     archived = BooleanField(default=False)
@@ -60,6 +62,27 @@ class Repository(Table):
     hook_log_due_at = InstantField(null=True)
     hook_log_until = InstantField(null=True, help_text="deliveries up to here were looked at")
     hook_log_missed = IntegerField(default=0, help_text="``missed_webhooks`` at that look")
+    hinted = BooleanField(default=False, help_text="a delivery told of a change of its name or settings: ask who it is")
+    replaced_at = InstantField(null=True, help_text="another repository has its name since; kept as ``name~github_id``")
+    pruned = BooleanField(default=False, help_text="it is being removed, a batch at a time")
+
+
+class FormerName(Table):
+    """A name that a repository had, until another repository takes it."""
+
+    full_name = TextField(primary_key=True)
+    repository = ForeignKeyField(Repository, column_name="repository_id")
+
+
+class Owner(Table):
+    """An ``owner/*`` of the configuration, and when its repositories are looked for next."""
+
+    configured_as = TextField(primary_key=True)
+    looked_at = InstantField(null=True, help_text="start of the last look that succeeded")
+    next_look_at = InstantField(null=True)
+    hinted_at = InstantField(null=True, help_text="a delivery told of a change since then")
+    failures = IntegerField(default=0)
+    last_error = TextField(null=True)
 
 
 class Branch(Table):

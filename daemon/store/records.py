@@ -72,9 +72,20 @@ def _branch_facts(row: Sequence[Any]) -> BranchFacts:
 
 def repositories(db: Database, condition: Any, limit: int) -> list[RepositoryRecord]:
     """Tracked repositories by full name, with their tracked branches."""
+    return _repositories(db, tables.Repository.tracked & condition, limit)
+
+
+def repository(db: Database, repository_id: int) -> RepositoryRecord | None:
+    """One that is tracked, or kept after another repository took its name."""
     table = tables.Repository
-    query = table.select().where(table.tracked & condition).order_by(table.full_name).limit(limit).namedtuples()
-    rows = list(db.run(query))
+    shown = table.tracked | table.replaced_at.is_null(False) & ~table.pruned
+    found = _repositories(db, (table.id == repository_id) & shown, 1)
+    return found[0] if found else None
+
+
+def _repositories(db: Database, condition: Any, limit: int) -> list[RepositoryRecord]:
+    table = tables.Repository
+    rows = list(db.run(table.select().where(condition).order_by(table.full_name).limit(limit).namedtuples()))
     branches = _branches(db, [row.id for row in rows])
     return [_repository(row, branches.get(row.id, [])) for row in rows]
 
@@ -106,6 +117,7 @@ def _repository(row: Any, branches: Sequence[Any]) -> RepositoryRecord:
         next_poll_at=row.next_poll_at,
         polled_at=row.polled_at,
         archived=row.archived,
+        found_by=row.configured_as if (row.configured_as or "").endswith("/*") else None,
         branches=tuple(_branch(branch) for branch in branches if branch.name),
         job_states=tuple(branch.job_state for branch in branches),
     )

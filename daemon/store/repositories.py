@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from daemon.errors import RepositoryReplaced
 from daemon.model import (
     BranchFacts,
     PollTarget,
@@ -17,7 +16,7 @@ from daemon.model import (
     TrackedRepository,
     WebhookHealth,
 )
-from daemon.store import branches, looks, records
+from daemon.store import branches, identity, looks, records
 from daemon.store import models as tables
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, json_text, optional_plain
@@ -31,11 +30,6 @@ _CREATE = """
 """
 _TRACK = """
     UPDATE repository SET tracked = TRUE, configured_as = ?, patterns = ?, next_poll_at = NULL WHERE id = ?
-"""
-_IDENTIFY = """
-    UPDATE repository SET github_id = ?, owner = ?, name = ?, full_name = ?, default_branch = ?, archived = ?,
-                          private = ?, state = ?, last_error = NULL
-    WHERE id = ?
 """
 _CONFIRM = """
     UPDATE branch SET confirmed_at = ?, gone = FALSE, empty = FALSE, last_error = NULL WHERE id = ? AND head_sha = ?
@@ -117,14 +111,9 @@ class Repositories:
             return tuple(_tracked(row) for row in rows)
 
     def by_name(self, owner: str, name: str) -> int | None:
-        """The repository of that name, in any case, or configured under it (an old name); None when there is none."""
-        key = f"{owner}/{name}".lower()
+        """The repository of that name, in any case, or that had it until nobody had it; None when there is none."""
         with self._db.read():
-            row = self._db.execute(
-                "SELECT id FROM repository WHERE full_name = ? OR configured_as = ? ORDER BY full_name <> ? LIMIT 1",
-                (key, key, key),
-            ).fetchone()
-        return None if row is None else int(row[0])
+            return identity.by_name(self._db, owner, name)
 
     def ref(self, repository_id: int) -> RepositoryRef:
         """How to address it. Raises LookupError."""
@@ -135,6 +124,12 @@ class Repositories:
         if row is None:
             raise LookupError(f"there is no repository {repository_id}")
         return RepositoryRef(*row)
+
+    def hinted(self, repository_id: int) -> bool:
+        """Whether a delivery told of a change of its name or settings that no look has seen yet."""
+        with self._db.read():
+            row = self._db.execute("SELECT hinted FROM repository WHERE id = ?", (repository_id,)).fetchone()
+        return bool(row and row[0])
 
     def ensure_branch(self, repository_id: int, name: str) -> int:
         """The branch of that name, tracked, made when it is new."""
@@ -153,55 +148,27 @@ class Repositories:
 
     # -- who it is --------------------------------------------------------------------------------
 
-    def identify(self, repository_id: int, remote: RemoteRepository, *, now: datetime) -> None:
-        """Take over what GitHub says a repository is: id, names, default branch.
+    def identify(
+        self,
+        repository_id: int,
+        remote: RemoteRepository,
+        *,
+        heads: Mapping[str, str | None] | None = None,
+        now: datetime,
+    ) -> None:
+        """Take over what GitHub says a repository is: id, names, default branch; the old name is remembered.
 
+        ``heads`` are branches that were read with it: an old default branch that is still there was not renamed.
         Raises RepositoryReplaced, having written nothing, when it is not the repository it was, or when another
-        tracked one has its id or name.
+        configured one is it already.
         """
-        key = f"{remote.owner}/{remote.name}".lower()
         with self._db.write():
-            self._refuse_another(repository_id, remote)
-            self._refuse_taken(repository_id, remote, key)
-            self._give_way(repository_id, remote, key)
-            state = RepositoryState.EMPTY if remote.default_branch is None else RepositoryState.AVAILABLE
-            names = (remote.github_id, remote.owner, remote.name, key, remote.default_branch)
-            flags = (remote.archived, remote.private, state.value)
-            self._db.execute(_IDENTIFY, (*names, *flags, repository_id))
-            if remote.default_branch is not None:
-                branches.follow_default(self._db, repository_id, remote.default_branch, now=now)
+            identity.identify(self._db, self.ref(repository_id), repository_id, remote, heads=heads or {}, now=now)
 
-    def _refuse_another(self, repository_id: int, remote: RemoteRepository) -> None:
-        known = self.ref(repository_id)
-        if known.github_id not in (None, remote.github_id):
-            raise RepositoryReplaced(
-                f"{known.full_name} is another repository now (id {remote.github_id}, it was {known.github_id}); the "
-                "last good copy is kept. Remove it from the configuration and start once without it, to begin anew"
-            )
-
-    def _refuse_taken(self, repository_id: int, remote: RemoteRepository, key: str) -> None:
-        row = self._db.execute(
-            "SELECT owner, name FROM repository"
-            " WHERE id <> ? AND tracked AND (github_id = ? OR full_name = ?) ORDER BY id LIMIT 1",
-            (repository_id, remote.github_id, key),
-        ).fetchone()
-        if row is not None:
-            raise RepositoryReplaced(
-                f"{self.ref(repository_id).full_name} is {remote.owner}/{remote.name} on GitHub, which is tracked "
-                f"already as {row[0]}/{row[1]}; configure it once"
-            )
-
-    def _give_way(self, repository_id: int, remote: RemoteRepository, key: str) -> None:
-        """A row that is not tracked any more must not stand in the way of one that is. '#' is in no GitHub name."""
-        others = "id <> ? AND NOT tracked"
-        self._db.execute(
-            f"UPDATE repository SET github_id = NULL WHERE {others} AND github_id = ?",  # noqa: S608 - a constant
-            (repository_id, remote.github_id),
-        )
-        self._db.execute(
-            f"UPDATE repository SET full_name = full_name || '#' || id WHERE {others} AND full_name = ?",  # noqa: S608
-            (repository_id, key),
-        )
+    def replace(self, repository_id: int, *, now: datetime) -> int:
+        """Its name is another repository's: begin that one anew, and keep this as ``name~github_id``; the new id."""
+        with self._db.write():
+            return identity.replace(self._db, self.ref(repository_id), repository_id, now)
 
     # -- when to ask ------------------------------------------------------------------------------
 
@@ -229,10 +196,13 @@ class Repositories:
         with self._db.write():
             self._db.run(tables.Repository.update(next_poll_at=None))
 
-    def polled(self, next_poll_at: Mapping[int, datetime], *, at: datetime) -> None:
-        """Looks at these repositories succeeded; ``at`` is when they began."""
+    def polled(self, next_poll_at: Mapping[int, datetime], *, at: datetime, hinted: Collection[int] = ()) -> None:
+        """Looks at these repositories succeeded; ``at`` is when they began, at ``hinted`` because of a hint.
+
+        A hint that came while GitHub was being asked stays: the next look is due at once.
+        """
         with self._db.write():
-            looks.polled(self._db, next_poll_at, at=at)
+            looks.polled(self._db, next_poll_at, at=at, hinted=hinted)
 
     def postpone(self, repository_ids: Sequence[int], *, until: datetime) -> None:
         """Look at these later; nothing is wrong with them."""
@@ -330,11 +300,10 @@ class Repositories:
             after = page[-1].full_name
 
     def record(self, owner: str, name: str) -> RepositoryRecord | None:
-        """One tracked repository by its name, or by the old name it is configured under; None when not tracked."""
+        """One by its name, or by a name it had: tracked, or kept after another took its name; else None."""
         with self._db.read():
             found = self.by_name(owner, name)
-            rows = records.repositories(self._db, tables.Repository.id == found, 1) if found is not None else []
-        return rows[0] if rows else None
+            return None if found is None else records.repository(self._db, found)
 
 
 def _tracked(row: Any) -> TrackedRepository:

@@ -7,7 +7,7 @@ is refused when the lease was lost meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -19,6 +19,7 @@ from daemon.errors import (
     GraphQLUnavailable,
     ObjectNotFound,
     RepositoryEmpty,
+    RepositoryRecreated,
 )
 from daemon.github.client import GitHubClient
 from daemon.model import (
@@ -31,6 +32,7 @@ from daemon.model import (
     Difference,
     HeadsQuery,
     Outcome,
+    RemoteRepository,
     RepositoryRef,
     RunResult,
     Trigger,
@@ -84,6 +86,7 @@ class Routine:
         settings: Callable[[], SyncSettings],
         rules: Callable[[RepositoryRef], ContentRules],
         collections: Callable[[RepositoryRef], Collections] = lambda _ref: Collections(()),
+        on_identity: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._repositories = repositories
@@ -92,6 +95,7 @@ class Routine:
         self._clock = clock
         self._settings = settings
         self._rules = rules
+        self._on_identity = on_identity
         self._assembly = Assembly(client, snapshots, clock=clock, rules=rules, collections=collections)
 
     def run(
@@ -109,19 +113,28 @@ class Routine:
             if Trigger.AUDIT in claim.triggers:
                 mend(self._snapshots, facts)
                 self._reload(attempt)
-            read = self._read_head(attempt)
-            if read.head == attempt.stored_head:
-                return self._confirm(attempt, read)
-            if read.head == NO_BRANCH:
-                return self._vanish(attempt, read)
-            return self._follow(attempt, read)
+            try:
+                return self._sync(attempt)
+            except RepositoryRecreated:
+                self._repositories.replace(claim.repository_id, now=self._clock.now())
+                self._on_identity()
+                raise
+
+    def _sync(self, attempt: Attempt) -> RunResult | None:
+        read = self._read_head(attempt)
+        if read.head == attempt.stored_head:
+            return self._confirm(attempt, read)
+        if read.head == NO_BRANCH:
+            return self._vanish(attempt, read)
+        return self._follow(attempt, read)
 
     # -- the head ---------------------------------------------------------------------------------
 
     def _read_head(self, attempt: Attempt) -> HeadRead:
         facts = attempt.facts
-        if not facts.name or attempt.repository.github_id is None:
-            return self._first_read(attempt)
+        hinted = self._repositories.hinted(attempt.claim.repository_id)
+        if not facts.name or attempt.repository.github_id is None or hinted:
+            return self._identifying_read(attempt)
         if self._poll_just_read(attempt) and facts.remote_sha and facts.remote_read_at:
             return HeadRead(facts.remote_sha, facts.remote_read_at)
         at = self._clock.now()
@@ -142,20 +155,19 @@ class Routine:
             return False
         return at is not None and timedelta() <= attempt.started_at - at < timedelta(seconds=RECENT_SECONDS)
 
-    def _first_read(self, attempt: Attempt) -> HeadRead:
+    def _identifying_read(self, attempt: Attempt) -> HeadRead:
         """Learn id, spelling and default branch together with the head: one request where GraphQL is to be had."""
-        query = HeadsQuery(attempt.repository, (attempt.facts.name,) if attempt.facts.name else ())
+        query = HeadsQuery(attempt.repository, (attempt.facts.name,) if attempt.facts.name else (), identify=True)
         at = self._clock.now()
         try:
-            answer = self._client.heads([query])[0]
+            answer = next(self._client.settle([query], self._client.heads([query])))
         except GraphQLUnavailable:
             answer = self._client.heads_by_rest(query)
         if answer.error is not None:
             raise answer.error
         if answer.repository is None:
             raise BadAnswer(f"GitHub did not say what {attempt.repository.full_name} is")
-        self._repositories.identify(attempt.claim.repository_id, answer.repository, now=at)
-        self._reload(attempt)
+        self._identify(attempt, answer.repository, at, heads=answer.heads)
         empty = answer.repository.default_branch is None
         return HeadRead(answer.heads.get(attempt.facts.name) or NO_BRANCH, at, empty=empty)
 
@@ -163,15 +175,20 @@ class Routine:
         """The branch is not there: perhaps it is the default branch and was renamed."""
         before = attempt.facts.name
         at = self._clock.now()
-        remote = self._client.repository(attempt.repository)
-        self._repositories.identify(attempt.claim.repository_id, remote, now=at)
-        self._reload(attempt)
+        self._identify(attempt, self._client.repository(attempt.repository), at)
         if attempt.facts.name == before:
             return HeadRead(NO_BRANCH, at)
         try:
             return HeadRead(self._ask_head(attempt), at)
         except BranchNotFound:
             return HeadRead(NO_BRANCH, at)
+
+    def _identify(
+        self, attempt: Attempt, remote: RemoteRepository, at: datetime, *, heads: Mapping[str, str | None] | None = None
+    ) -> None:
+        self._repositories.identify(attempt.claim.repository_id, remote, heads=heads, now=at)
+        self._reload(attempt)
+        self._on_identity()
 
     def _reload(self, attempt: Attempt) -> None:
         attempt.facts = self._snapshots.facts(attempt.claim.branch_id)
@@ -307,7 +324,12 @@ class Routine:
         if attempt.facts.head_sha not in {None, *(commit.sha for commit in listed)}:
             # Another history: is it still the same repository? A name that somebody else took is told
             # apart by the id alone, and neither heads nor commits carry that by REST.
-            self._client.repository(attempt.repository)
+            remote = self._client.repository(attempt.repository)
+            if (remote.owner, remote.name) != (attempt.repository.owner, attempt.repository.name):
+                # What was read under the name may be another's by now: ask again under the new one.
+                self._identify(attempt, remote, read.at)
+                self._jobs.hand_back(attempt.claim, now=self._clock.now())
+                return None
             if (
                 not believed
                 and self._is_behind(attempt, read.head, difference)

@@ -55,7 +55,7 @@ class Heads:
         seen = self._by_rest(targets) if answers is None else zip(targets, answers, strict=True)
         return ((target, _tracked(target, answer)) for target, answer in seen)
 
-    def _by_graphql(self, queries: Sequence[HeadsQuery]) -> list[RepositoryHeads] | None:
+    def _by_graphql(self, queries: Sequence[HeadsQuery]) -> Iterator[RepositoryHeads] | None:
         """The answers; None where REST is to be asked instead, now and for a while."""
         self._client.check_turn(GRAPHQL, queries[0].repository)
         try:
@@ -71,7 +71,7 @@ class Heads:
             reason = str(error)
         else:
             self._unanswered = 0
-            return answers
+            return self._client.settle(queries, answers)
         log.info("poll.by_rest", reason=reason, seconds=REST_ONLY_SECONDS)
         self._rest_until = self._clock.monotonic() + REST_ONLY_SECONDS
         return None

@@ -185,6 +185,7 @@ def decide(arrival: Arrival, payload: dict[str, Any], *, tracking: TrackingView,
         reason=reason,
         repository_id=repository.id if repository else None,
         branch=branch if status is DeliveryStatus.ACCEPTED else None,
+        hint_repository_id=repository.id if repository and _is_another(repository, named) else None,
     )
     return Decision(delivery, files_changed=push.files_changed, forced=push.forced)
 
@@ -280,6 +281,11 @@ def _tracks(repository: TrackedRepository, branch: str) -> bool:
     if repository.branches:
         return branch_matches(branch, repository.branches)
     return repository.default_branch in (None, branch)
+
+
+def _is_another(repository: TrackedRepository, named: _Named) -> bool:
+    """Whether the name seems to be another repository's now; the sync asks who it is before it takes anything."""
+    return None not in (repository.github_id, named.github_id) and repository.github_id != named.github_id
 
 
 def _branch_name(ref: str) -> str | None:

@@ -21,6 +21,7 @@ from daemon.errors import (
     Paced,
     RateLimited,
     RepositoryNotFound,
+    RepositoryRecreated,
     RepositoryReplaced,
     StoreUnavailable,
     Unauthorized,
@@ -32,7 +33,6 @@ from daemon.logs import get_logger
 from daemon.model import (
     BranchFacts,
     PollTarget,
-    RemoteRepository,
     RepositoryHeads,
     RepositoryState,
     Trigger,
@@ -199,11 +199,14 @@ class Poller:
             round_ = _Round(read_at)
             facts = self._repositories.branches_of([target.repository_id for target, _ in seen])
             for target, answer in seen:
+                if isinstance(answer.error, RepositoryRecreated):
+                    learnt = self._begin_anew(target, answer.error)
+                    continue
                 if answer.error is not None or (answer.repository or target.known) is None:
                     self._failed(target, answer.error)
                     continue
                 try:
-                    new = self._identify(target, answer.repository, read_at)
+                    new = self._identify(target, answer, read_at)
                 except RepositoryReplaced as error:
                     self._failed(target, error)
                     continue
@@ -231,7 +234,8 @@ class Poller:
             for target, moved in round_.looked
         }
         self._repositories.confirm_all(round_.confirmed, at=round_.read_at)
-        self._repositories.polled(again, at=round_.read_at)
+        hinted = {target.repository_id for target, _ in round_.looked if target.query.identify}
+        self._repositories.polled(again, at=round_.read_at, hinted=hinted)
         # GitHub answers again: what failed for as long as it did not would stay parked until the next push.
         revived = self._jobs.revive([branch_id for branch_id, _ in round_.confirmed], Trigger.POLL, now=now)
         return round_.found or revived
@@ -249,13 +253,20 @@ class Poller:
         log.warning("poll.repository_failed", repository=name, error=message)
         self._repositories.poll_failed(target.repository_id, at=now, error=message, state=state, next_poll_at=again)
 
-    def _identify(self, target: PollTarget, remote: RemoteRepository | None, read_at: datetime) -> bool:
+    def _begin_anew(self, target: PollTarget, error: RepositoryRecreated) -> bool:
+        self._on_polled("changed")
+        log.warning("poll.repository_replaced", repository=target.query.repository.full_name, reason=str(error))
+        self._repositories.replace(target.repository_id, now=self._clock.now())
+        return True
+
+    def _identify(self, target: PollTarget, answer: RepositoryHeads, read_at: datetime) -> bool:
+        remote = answer.repository
         if remote is None:
             return False  # asked by REST, where the identity is only read now and then
         self._heads.identified(remote)
         if remote == target.known:
             return False
-        self._repositories.identify(target.repository_id, remote, now=read_at)
+        self._repositories.identify(target.repository_id, remote, heads=answer.heads, now=read_at)
         return True
 
     def _ensure_branches(self, target: PollTarget, answer: RepositoryHeads) -> bool:

@@ -105,6 +105,8 @@ def repository_json(
         "id": record.github_id,
         "full_name": record.full_name,
         "default_branch": record.default_branch,
+        "archived": record.archived,
+        "found_by": record.found_by,
         "state": repository_state(record, now=now, promised_seconds=promised_seconds).value,
         "last_error": _repository_error(record),
         "progress": next((progress_json(one) for one in syncs if one.repository_id == record.id), None),

@@ -17,7 +17,7 @@ from daemon.clock import Clock
 from daemon.github import ClientSettings, GitHubClient, Governor, RequestSeen
 from daemon.github.shapes import blob_sha
 from daemon.github.tokenfacts import expires_at
-from daemon.model import EMPTY_BLOB_SHA, EMPTY_TREE_SHA, HeadsQuery, RemoteTree, RepositoryRef
+from daemon.model import EMPTY_BLOB_SHA, EMPTY_TREE_SHA, HeadsQuery, RemoteTree, RepositoryHeads, RepositoryRef
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 REF = RepositoryRef("o", "r")
@@ -120,8 +120,35 @@ def test_404_by_name_and_by_id_is_not_found_and_asked_once_each(peer: Peer, clie
 
 def test_another_repository_under_the_name_is_replaced(peer: Peer, client: GitHubClient) -> None:
     peer.on("/repos/o/r", http(200, REPOSITORY | {"id": 8}))
-    with pytest.raises(errors.RepositoryReplaced):
+    peer.on("/repositories/7", http(404, {"message": "Not Found"}))
+    with pytest.raises(errors.RepositoryRecreated):
         client.repository(KNOWN)
+    assert peer.paths() == ["/repos/o/r", "/repositories/7"]
+
+
+def test_a_repository_whose_name_another_one_took_is_found_by_its_id(peer: Peer, client: GitHubClient) -> None:
+    peer.on("/repos/o/r", http(200, REPOSITORY | {"id": 8}))
+    peer.on("/repositories/7", http(200, REPOSITORY | {"full_name": "o/renamed"}))
+    assert client.repository(KNOWN).name == "renamed"
+
+
+def test_an_answer_by_id_about_another_repository_is_not_believed(peer: Peer, client: GitHubClient) -> None:
+    peer.on("/repos/o/r", http(404, {"message": "Not Found"}))
+    peer.on("/repositories/7", http(200, REPOSITORY | {"id": 8}))
+    with pytest.raises(errors.BadAnswer):
+        client.repository(KNOWN)
+
+
+def test_a_token_that_sees_nothing_any_more_costs_no_request_for_each_repository(
+    peer: Peer, client: GitHubClient
+) -> None:
+    queries = [HeadsQuery(RepositoryRef("o", f"r{number}", number)) for number in range(1, 31)]
+    lost = [RepositoryHeads(None, error=errors.RepositoryNotFound("gone")) for _ in queries]
+    for number in range(1, 31):
+        peer.on(f"/repos/o/r{number}", http(404, {"message": "Not Found"}))
+        peer.on(f"/repositories/{number}", http(404, {"message": "Not Found"}))
+    assert all(isinstance(answer.error, errors.RepositoryNotFound) for answer in client.settle(queries, lost))
+    assert len(peer.requests) == 20
 
 
 def test_a_redirect_to_another_repository_is_replaced(peer: Peer, client: GitHubClient) -> None:
@@ -351,7 +378,8 @@ def test_heads_by_rest_hold_what_is_wrong_with_the_repository(peer: Peer, client
     peer.on("/repos/o/r", http(404, {"message": "Not Found"}))
     assert isinstance(client.heads_by_rest(HeadsQuery(REF)).error, errors.RepositoryNotFound)
     peer.on("/repos/o/r", http(200, REPOSITORY))
-    assert isinstance(client.heads_by_rest(HeadsQuery(RepositoryRef("o", "r", 8))).error, errors.RepositoryReplaced)
+    peer.on("/repositories/8", http(404, {"message": "Not Found"}))
+    assert isinstance(client.heads_by_rest(HeadsQuery(RepositoryRef("o", "r", 8))).error, errors.RepositoryRecreated)
 
 
 # Objects

@@ -102,9 +102,14 @@ def test_a_renamed_repository_is_followed_and_a_new_one_under_its_name_is_not(
     assert heads.repository is not None
     assert heads.repository.name == "renamed"
     standin.add("octo/data", git.path, github_id=71)
-    with pytest.raises(errors.RepositoryReplaced):
-        client.repository(known)
+    assert client.repository(known).name == "renamed"
     assert isinstance(client.heads([HeadsQuery(known)])[0].error, errors.RepositoryReplaced)
+    (settled,) = client.settle([HeadsQuery(known)], client.heads([HeadsQuery(known)]))
+    assert settled.repository is not None
+    assert (settled.repository.name, settled.heads) == ("renamed", {"main": git.head()})
+    standin.remove("octo/renamed")
+    with pytest.raises(errors.RepositoryRecreated):
+        client.repository(known)
 
 
 def test_an_empty_and_a_missing_repository_are_told_apart(

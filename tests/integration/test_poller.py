@@ -22,7 +22,7 @@ from daemon.demo.standin import StandIn
 from daemon.demo.standin.answers import Answer
 from daemon.demo.standin.faults import Drop, Hold, Html, Replace, Status
 from daemon.demo.standin.gitrepo import GitRepo
-from daemon.model import PollTarget, RepositoryState, WebhookHealth
+from daemon.model import Delivery, DeliveryStatus, PollTarget, RepositoryState, WebhookHealth
 from daemon.sync.patterns import rules
 from daemon.triggers.poller import poll_safely
 from daemon.triggers.scheduler import Scheduler
@@ -78,6 +78,23 @@ def synced_everywhere(bench: Bench) -> None:
 def targets(bench: Bench) -> list[PollTarget]:
     """Every repository as the poller would get it a year later."""
     return bench.repositories.due(now=bench.time.at + timedelta(days=365), limit=1000)
+
+
+def hint(bench: Bench) -> Delivery:
+    """A verified `repository` event, as intake would hand it to the writer."""
+    return Delivery(
+        guid=None,
+        body_digest="0" * 64,
+        event="repository",
+        action="renamed",
+        repository=None,
+        ref=None,
+        before=None,
+        after=None,
+        received_at=bench.time.at,
+        status=DeliveryStatus.IGNORED,
+        hint_repository_id=bench.repository_id,
+    )
 
 
 def waits(bench: Bench) -> set[int]:
@@ -435,8 +452,9 @@ def test_a_limit_while_branches_are_listed_puts_the_look_off_and_blames_nobody(w
 
 
 def test_of_a_repository_that_is_gone_branches_are_not_listed(globbed: Bench) -> None:
+    number = globbed.github.repository("octo/data").id
     globbed.github.remove("octo/data")
-    assert poll(globbed) == ["/graphql"]
+    assert poll(globbed) == ["/graphql", "/repos/octo/data", f"/repositories/{number}"]
     assert globbed.record().state is RepositoryState.GONE
 
 
@@ -616,17 +634,71 @@ def test_a_new_name_is_learnt_once(bench: Bench) -> None:
     assert bench.record().full_name == "octo/better"
 
 
-def test_another_repository_of_the_same_name_is_told_and_not_mixed_in(known: Bench, tmp_path: Path) -> None:
-    head = known.repo.head() or ""
+def test_another_repository_of_the_same_name_is_begun_anew_and_nothing_is_mixed(known: Bench, tmp_path: Path) -> None:
+    stored, number = known.tree(), known.github.repository("octo/data").id
     other = GitRepo.init(tmp_path / "other.git")
     other.commit({"other.md": b"another history\n"}, date=1_600_000_000)
-    known.github.recreate("octo/data", other.path)
-    poll(known)
+    fresh = known.github.recreate("octo/data", other.path)
+    poll(known, after=3600)
     known.settle()
-    record = known.record()
-    assert "another repository" in (record.last_error or record.branches[0].last_error or "")
-    assert known.facts().head_sha == head
-    assert b"other.md" not in [row[3] for row in known.tree()]
+    assert [row[3] for row in known.tree()] == [b"other.md"]
+    assert (known.record().github_id, known.record().last_error) == (fresh.id, None)
+    kept = known.repositories.record("octo", f"data~{number}")
+    assert kept is not None
+    assert (kept.state, kept.github_id) == (RepositoryState.GONE, number)
+    assert "another repository" in (kept.last_error or "")
+    assert [entry.path for entry in known.snapshots.entries(kept.branches[0].id)] == [row[3] for row in stored]
+    assert [one.github_id for one in known.repositories.tracked()] == [fresh.id]
+
+
+def test_a_repository_renamed_unseen_is_followed_though_another_one_took_its_name(known: Bench) -> None:
+    number = known.github.repository("octo/data").id
+    known.github.rename("octo/data", "octo/better")
+    known.github.add("octo/data", known.repo.path)
+    poll(known, after=3600)
+    known.settle()
+    assert (known.record().full_name, known.record().github_id) == ("octo/better", number)
+
+
+def test_two_repositories_that_swap_names_keep_what_is_theirs(make: MakeBench, github: StandIn, repo: GitRepo) -> None:
+    github.add("octo/other", repo.path)
+    bench = polled_and_synced(make(repositories_rules=(Rule(), Rule(name="other"))))
+    before = {one.github_id: one.branches[0].id for one in bench.repositories.every()}
+    for old, new in (("octo/data", "octo/x"), ("octo/other", "octo/data"), ("octo/x", "octo/other")):
+        github.rename(old, new)
+    for _ in range(3):
+        poll(bench, after=3600)
+    names = {one.full_name: one.branches[0].id for one in bench.repositories.every()}
+    assert names == {github.repository(name).full_name: before[github.repository(name).id] for name in names}
+    assert all(one.last_error is None for one in bench.repositories.every())
+
+
+def test_a_renamed_default_branch_keeps_its_copy_and_another_one_made_the_default_does_not_get_it(
+    known: Bench,
+) -> None:
+    row, number = known.facts(), len(known.tree())
+    known.repo.rename_branch("main", "trunk")
+    known.github.set_default_branch("octo/data", "trunk")
+    poll(known, after=3600)
+    known.settle()
+    assert (known.facts().id, known.facts().name, len(known.tree())) == (row.id, "trunk", number)
+    known.repo.reset("dev", known.repo.head("trunk") or "")
+    known.repo.commit({"dev.md": b"only here\n"}, branch="dev")
+    known.github.set_default_branch("octo/data", "dev")
+    poll(known, after=3600)
+    assert (known.facts().name, known.facts().head_sha) == ("dev", None)
+    known.settle()
+    known.assert_equal_to_git("dev")
+    assert known.snapshots.facts(row.id).name == "trunk"
+
+
+def test_a_hint_has_rest_ask_who_it_is_at_once(bench: Bench) -> None:
+    bench.github.graphql_enabled = False
+    polled_and_synced(bench)
+    bench.github.rename("octo/data", "octo/better")
+    bench.history.store_deliveries([hint(bench)], now=bench.time.at)
+    poll(bench, after=1)
+    assert bench.record().full_name == "octo/better"
 
 
 def test_two_names_of_one_repository_are_told_and_the_first_one_followed(make: MakeBench, github: StandIn) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -473,9 +474,11 @@ def test_damaged_content_is_found_and_mended_by_an_audit(bench: Bench) -> None:
     bench.assert_equal_to_git()
 
 
-def test_another_repository_under_the_same_name_is_not_mixed_in(bench: Bench, tmp_path: Path) -> None:
+def test_another_repository_under_the_same_name_is_begun_anew_and_nothing_is_mixed(
+    bench: Bench, tmp_path: Path
+) -> None:
     bench.sync()
-    stored = bench.tree()
+    stored, old = bench.tree(), bench.facts()
     other = GitRepo.init(tmp_path / "other.git")
     other.commit({"foreign.md": b"not ours\n"})
     bench.github.recreate("octo/data", other.path)
@@ -483,4 +486,35 @@ def test_another_repository_under_the_same_name_is_not_mixed_in(bench: Bench, tm
     assert result.outcome is Outcome.FAILED
     assert result.error is not None
     assert "another repository" in result.error
-    assert bench.tree() == stored
+    assert [(e.mode, e.sha, e.size, e.path) for e in bench.snapshots.entries(old.id)] == stored
+    bench.settle()
+    assert [row[3] for row in bench.tree()] == [b"foreign.md"]
+
+
+def test_a_repository_renamed_unseen_is_followed_though_another_one_took_its_name(bench: Bench, tmp_path: Path) -> None:
+    bench.sync()
+    other = GitRepo.init(tmp_path / "other.git")
+    other.commit({"foreign.md": b"not ours\n"})
+    bench.github.rename("octo/data", "octo/better")
+    bench.github.add("octo/data", other.path)
+    bench.repo.commit({"new.md": b"ours\n"})
+    bench.want()
+    assert bench.work() is None
+    bench.settle()
+    bench.assert_equal_to_git()
+    assert bench.record().full_name == "octo/better"
+
+
+def test_a_push_with_another_number_is_about_the_repository_that_took_the_name(bench: Bench) -> None:
+    bench.sync()
+    old = bench.facts()
+    bench.github.recreate("octo/data", bench.repo.path)
+    head = bench.repo.commit({"new.md": b"on top of the same history\n"})
+    delivery = replace(bench.announcement(old.head_sha, head), hint_repository_id=bench.repository_id)
+    bench.history.store_deliveries([delivery], now=bench.time.at)
+    bench.settle()
+    bench.assert_equal_to_git()
+    assert bench.facts().id != old.id
+    assert bench.snapshots.facts(old.id).head_sha == old.head_sha
+    (stored,) = bench.history.deliveries(before_id=None, limit=9)
+    assert stored.run_id is not None

@@ -9,7 +9,15 @@ import pytest
 from store_bench import NOW, Bench, blob, change, delivery, later, remote, rule, sha
 
 from daemon.errors import RepositoryReplaced
-from daemon.model import HeadsQuery, RemoteRepository, RepositoryRef, RepositoryState, Trigger, WebhookHealth
+from daemon.model import (
+    DeliveryStatus,
+    HeadsQuery,
+    RemoteRepository,
+    RepositoryRef,
+    RepositoryState,
+    Trigger,
+    WebhookHealth,
+)
 
 
 @pytest.fixture
@@ -193,7 +201,21 @@ def test_a_renamed_repository_is_found_by_both_names_and_survives_a_restart(benc
     assert record.full_name == "New/Name"
     track(bench, "new/name")
     assert [one.id for one in bench.repositories.tracked()] == [1]
-    assert bench.repositories.by_name("octo", "data") is None
+    assert bench.repositories.by_name("octo", "data") == 1
+
+
+def test_an_old_name_leads_to_its_repository_until_another_one_takes_it(bench: Bench) -> None:
+    bench.begin()
+    for name in ("octo/second", "octo/third"):
+        bench.repositories.identify(1, remote(name), now=NOW)
+    assert [bench.repositories.by_name("octo", name) for name in ("data", "second", "third")] == [1, 1, 1]
+    bench.repositories.track([rule("octo/third"), rule("octo/other")], now=NOW)
+    other = bench.repositories.by_name("octo", "other")
+    assert other is not None
+    bench.repositories.identify(other, remote("octo/second", 8), now=NOW)
+    assert [bench.repositories.by_name("octo", name) for name in ("data", "second", "third")] == [1, other, 1]
+    bench.repositories.identify(1, remote("octo/data"), now=NOW)
+    assert [bench.repositories.by_name("octo", name) for name in ("data", "second", "third")] == [1, other, 1]
 
 
 def test_an_old_name_that_was_given_up_means_whoever_has_it_now(bench: Bench) -> None:
@@ -211,13 +233,55 @@ def test_another_repository_under_the_same_name_is_refused(bench: Bench) -> None
     assert bench.repositories.ref(1) == RepositoryRef("octo", "data", 7)
 
 
-@pytest.mark.parametrize("claimed", [remote("octo/new", github_id=7), remote("octo/data", github_id=9)])
-def test_an_id_or_a_name_that_another_tracked_one_has_is_refused(bench: Bench, claimed: RemoteRepository) -> None:
+def test_an_id_that_another_tracked_one_has_is_refused(bench: Bench) -> None:
     bench.begin()
     track(bench, "octo/data", "octo/more")
+    claimed = remote("octo/new", github_id=7)
     with bench.db.write(), pytest.raises(RepositoryReplaced, match="octo/data"):
         bench.repositories.identify(2, claimed, now=NOW)
     assert bench.repositories.ref(2) == RepositoryRef("octo", "more", None)
+
+
+def test_a_name_that_another_one_has_now_is_given_up_and_asked_about(bench: Bench) -> None:
+    bench.begin()
+    track(bench, "octo/data", "octo/more")
+    bench.repositories.polled({1: later(900)}, at=NOW)
+    bench.repositories.identify(2, remote("octo/data", github_id=9), now=NOW)
+    assert bench.repositories.by_name("octo", "data") == 2
+    assert bench.repositories.ref(1) == RepositoryRef("octo", "data~7", 7)
+    assert 1 in due(bench)
+
+
+def test_what_takes_the_place_of_a_replaced_repository_has_its_rules_and_its_wishes(bench: Bench) -> None:
+    bench.begin()
+    track(bench, ("octo/data", "main", "v*"))
+    bench.history.store_deliveries([delivery()], now=NOW)
+    fresh = bench.repositories.replace(1, now=NOW)
+    (told,) = bench.repositories.tracked()
+    assert (told.id, told.full_name, told.github_id, told.branches) == (fresh, "octo/data", None, ("main", "v*"))
+    claim = bench.claim()
+    assert claim is not None
+    assert (claim.repository_id, claim.branch) == (fresh, "main")
+    assert [one.after for one in bench.jobs.announcements(claim.branch_id, generation=claim.generation)] == [
+        sha("head 1")
+    ]
+    kept = bench.repositories.record("octo", "data~7")
+    assert kept is not None
+    assert (kept.id, kept.state) == (1, RepositoryState.GONE)
+    track(bench, ("octo/data", "main", "v*"))
+    assert [one.id for one in bench.repositories.tracked()] == [fresh]
+
+
+def test_a_hint_that_comes_during_a_look_is_looked_into_after_it(bench: Bench) -> None:
+    bench.begin()
+    bench.history.store_deliveries(
+        [delivery(status=DeliveryStatus.IGNORED, event="repository", hint_repository_id=1)], now=NOW
+    )
+    bench.repositories.polled({1: later(900)}, at=NOW)
+    (target,) = bench.repositories.due(now=NOW, limit=9)
+    assert target.query.identify
+    bench.repositories.polled({1: later(900)}, at=NOW, hinted={1})
+    assert bench.repositories.due(now=NOW, limit=9) == []
 
 
 def test_a_row_that_is_not_tracked_any_more_gives_way(bench: Bench) -> None:

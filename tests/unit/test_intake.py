@@ -319,6 +319,13 @@ def test_a_repository_is_known_by_its_number_else_by_its_name_in_any_case(reposi
     assert told(push(repository=repository))["repository"] == "octo/demo"
 
 
+def test_a_push_under_a_tracked_name_with_another_number_has_it_asked_who_that_is() -> None:
+    delivery = judge(push(repository={"id": 5, "full_name": "octo/demo"})).delivery
+    assert (delivery.status, delivery.hint_repository_id) == (DeliveryStatus.ACCEPTED, delivery.repository_id)
+    assert judge(push(repository={"id": 1001, "full_name": "octo/demo"})).delivery.hint_repository_id is None
+    assert judge(push(repository={"full_name": "octo/demo"})).delivery.hint_repository_id is None
+
+
 def test_the_number_counts_before_the_name():
     several = (tracked(1, "octo/demo"), tracked(2, "octo/other"))
     decision = judge(push(repository={"id": 1002, "full_name": "octo/demo"}), repositories=several)
