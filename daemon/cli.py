@@ -170,7 +170,7 @@ def ls(context: Context, name: str, prefix: str, branch: str | None, as_json: bo
     from daemon.commands import reading
 
     config = context.load()
-    with reading.reading_branch(config, _readable(config, name), branch) as reader:
+    with reading.reading_branch(config, _selected(config, (name,))[0], branch) as reader:
         shown = reading.files(reader, os.fsencode(prefix), as_json=as_json)
     reading.show(shown)
 
@@ -186,7 +186,7 @@ def cat(context: Context, name: str, path: str, branch: str | None, as_json: boo
     from daemon.commands import reading
 
     config = context.load()
-    with reading.reading_branch(config, _readable(config, name), branch) as reader:
+    with reading.reading_branch(config, _selected(config, (name,))[0], branch) as reader:
         shown = reading.content(reader, os.fsencode(path), as_json=as_json)
     reading.show(shown)
 
@@ -202,7 +202,7 @@ def log(context: Context, name: str, branch: str | None, count: int, as_json: bo
     from daemon.commands import reading
 
     config = context.load()
-    with reading.reading_branch(config, _readable(config, name), branch) as reader:
+    with reading.reading_branch(config, _selected(config, (name,))[0], branch) as reader:
         shown = reading.commits(reader, count, as_json=as_json)
     reading.show(shown)
 
@@ -219,7 +219,7 @@ def search(context: Context, text: str, *, repository: str | None, prefix: str, 
     from daemon.commands import reading
 
     config = context.load()
-    name = _readable(config, repository) if repository else None
+    name = _selected(config, (repository,))[0] if repository else None
     if not text:
         raise click.UsageError("Q must not be empty")
     with reading.reading(config) as database:
@@ -307,21 +307,15 @@ for command in (*operation.COMMANDS, *storage.COMMANDS):
 
 
 def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
-    """The configured spelling of the named repositories, all of them when none is named."""
-    configured = {rule.full_name.lower(): rule.full_name for rule in config.repositories if not rule.is_pattern}
-    unknown = [name for name in names if name.lower() not in configured]
+    """The configured spelling of the named repositories; a name that an ``owner/*`` may stand for stays as it is."""
+    from daemon.triggers.discovery import names_left_out
+
+    configured = {rule.full_name.lower(): rule.full_name for rule in config.repositories}
+    unknown = [name for name in names if name.endswith("/*") or names_left_out(config.repositories, name)]
     if unknown:
         known = ", ".join(configured.values()) or "no repository"
         raise click.UsageError(f"{', '.join(unknown)} is not configured; the configuration has {known}")
-    return tuple(configured[name.lower()] for name in names) or tuple(configured.values())
-
-
-def _readable(config: Config, name: str) -> str:
-    """A name that may be in the store: one configured, or one of an owner all of whose repositories are."""
-    owner, slash, bare = name.partition("/")
-    if slash and bare and any(rule.is_pattern and rule.owner.lower() == owner.lower() for rule in config.repositories):
-        return name
-    return _selected(config, (name,))[0]
+    return tuple(configured.get(name.lower(), name) for name in names)
 
 
 def _tell_findings(findings: Sequence[Finding], *, as_json: bool) -> None:

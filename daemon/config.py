@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from daemon import origins, targets
 from daemon.appkey import PrivateKey, extra_is_installed
 from daemon.errors import ConfigError, Problem
+from daemon.globs import matches_repository
 from daemon.origins import Layer
 from daemon.redaction import redact_shapes
 from daemon.secret import Secret, readable_by_others
@@ -323,8 +324,9 @@ def _repository_contradictions(rules: Iterator[tuple[str, RepositoryRule]]) -> I
         first = seen.setdefault(rule.full_name.lower(), key)
         if first != key:
             yield (f"{key}.name",), f"{shown(rule.full_name)} is configured already by {first}; remove one of the two"
-        if rule.exclude_repositories and not rule.is_pattern:
-            yield (f"{key}.exclude_repositories",), f"is for {rule.owner}/* only; remove it, or write that name"
+        for name in ("exclude_repositories", "topics", "archived", "forks"):
+            if not rule.is_pattern and getattr(rule, name) != getattr(RepositoryRule, name):
+                yield (f"{key}.{name}",), f"is for {rule.owner}/* only; remove it, or write that name"
 
 
 def _action_contradictions(actions: Iterator[tuple[str, ActionRule]]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -349,7 +351,7 @@ def _target_contradictions(
         followed = [
             (rule.owner, rule.name, rule.branches)
             for rule in repositories
-            if rule.is_pattern or targets.matches_repository(rule.full_name, action.repositories)
+            if rule.is_pattern or matches_repository(rule.full_name, action.repositories)
         ]
         if action.publish and (why := targets.shared(action.publish, followed, action.branches)):
             yield (f"{key}.publish",), why

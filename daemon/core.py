@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -23,6 +24,7 @@ from daemon.store.entities import Entities
 from daemon.store.feed import Feed
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
+from daemon.store.owners import Owners
 from daemon.store.repositories import Repositories
 from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
@@ -30,6 +32,7 @@ from daemon.sync.entities import Collections
 from daemon.sync.harvest import Harvest
 from daemon.sync.patterns import rules as content_rules
 from daemon.sync.routine import Routine
+from daemon.triggers.discovery import Discovery
 from daemon.triggers.intake import TrackingView
 
 log = get_logger()
@@ -58,6 +61,15 @@ class Core:
         self.client = GitHubClient(
             client_settings(config), clock=clock, governor=self.governor, on_request=metrics.request_seen
         )
+        self.owners = Owners(self.database)
+        self.discovery = Discovery(
+            self.owners,
+            self.client,
+            clock=clock,
+            rules=lambda: self.config.repositories,
+            on_change=self.refresh,
+        )
+        self._refreshing = threading.Lock()
         self.tracked: tuple[TrackedRepository, ...] = ()
         self.tracking = TrackingView(())
         self._rules: dict[str, ContentRules] = {}
@@ -87,15 +99,20 @@ class Core:
 
     def track(self) -> None:
         """Bring the stored set of repositories in line with the configuration."""
-        named = [rule for rule in self.config.repositories if not rule.is_pattern]
-        self.repositories.track(named, now=self.clock.now())
-        self.search.switch_off(rule.full_name for rule in named if not rule.search)
+        rules = self.config.repositories
+        self.repositories.track(rules, now=self.clock.now())
+        self.search.switch_off(rule.full_name for rule in rules if not rule.search)
         self.refresh()
 
     def refresh(self) -> None:
-        """Read again what is tracked, after a name or a default branch was learnt."""
-        self.tracked = self.repositories.tracked()
-        self.tracking = TrackingView(self.tracked)
+        """Read again what is tracked, after a repository, a name or a default branch was learnt."""
+        with self._refreshing:  # whoever reads last sets what counts
+            self.tracked = self.repositories.tracked()
+            self.tracking = TrackingView(self.tracked, self.discovery.tracked_owners())
+            self._rules, self._collections = self._by_repository()
+
+    def _by_repository(self) -> tuple[dict[str, ContentRules], dict[str, Collections]]:
+        """The rules for content and the collections of each tracked repository, by its lower-case name."""
         configured = {rule.full_name.lower(): rule for rule in self.config.repositories}
         rules, collections = {}, {}
         for repository in self.tracked:
@@ -104,7 +121,7 @@ class Core:
             rules[repository.full_name.lower()] = content_rules(include, exclude, self.config.sync.max_file_bytes)
             found = rule.collections if rule else ()
             collections[repository.full_name.lower()] = Collections([Collection(**asdict(one)) for one in found])
-        self._rules, self._collections = rules, collections
+        return rules, collections
 
     def rules_of(self, repository: RepositoryRef) -> ContentRules:
         found = self._rules.get(repository.full_name.lower())

@@ -106,6 +106,23 @@ class RemoteRepository:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedRepository:
+    """One line of an owner's list of repositories; ``topics`` are lower-case."""
+
+    github_id: int
+    owner: str
+    name: str
+    archived: bool = False
+    fork: bool = False
+    private: bool = False
+    topics: frozenset[str] = frozenset()
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class HeadsQuery:
     """One repository of a poll: the branches to ask about, the default branch always included."""
 
@@ -247,6 +264,7 @@ class Delivery:
     repository_id: int | None = None
     branch: str | None = None
     hint_repository_id: int | None = None
+    hint_owner: str | None = None  # lower-case ``owner/*`` whose list may have changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +282,31 @@ class TrackedRepository:
     @property
     def full_name(self) -> str:
         return f"{self.owner}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedOwner:
+    """What intake needs to know of an ``owner/*``: which unknown names of it are worth a look at its list."""
+
+    owner: str
+    excluded: tuple[str, ...] = ()  # globs over the full or the bare name
+    passed_over: frozenset[int] = frozenset()  # numbers that the last look saw and did not take
+
+    @property
+    def key(self) -> str:
+        return f"{self.owner}/*".lower()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerRecord:
+    """How the looks for an ``owner/*`` go; ``repositories`` is how many are tracked by it."""
+
+    configured_as: str
+    repositories: int
+    looked_at: datetime | None
+    next_look_at: datetime | None
+    failures: int
+    last_error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,6 +577,7 @@ class RepositoryRecord:
     branches: tuple[BranchRecord, ...]
     archived: bool = False
     webhook_reason: str | None = None  # why deliveries do not arrive, in GitHub's words
+    replaced: bool = False  # another repository has its name now: what is kept is never synced again
     found_by: str | None = None  # the lower-case ``owner/*`` that found it; None where it is configured by name
     job_states: tuple[str, ...] = ()  # of the unnamed default branch too, which is no branch yet
 

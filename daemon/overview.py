@@ -11,7 +11,15 @@ from typing import Any
 from daemon.core import Core
 from daemon.github.governor import CORE, GRAPHQL
 from daemon.metrics import Metrics
-from daemon.model import BranchRecord, BranchState, RepositoryRecord, RepositoryRef, SyncProgress, WebhookHealth
+from daemon.model import (
+    BranchRecord,
+    BranchState,
+    OwnerRecord,
+    RepositoryRecord,
+    RepositoryRef,
+    SyncProgress,
+    WebhookHealth,
+)
 from daemon.triggers import budget
 from daemon.triggers.budget import Afford, Demand, Means, usual_limit
 from daemon.triggers.schedule import promised_seconds
@@ -109,6 +117,7 @@ def status(
             "reconcile_interval_seconds": polling.reconcile_interval_seconds,
             **afford(core, repositories, by_rest=by_rest).as_json(),
         },
+        "discovery": [_owner(record) for record in core.owners.records()],
         "actions": core.actions.counts(),
         "stalest": _stalest(every),
         "promises_kept": not any(branch.stale for branch in every)
@@ -171,6 +180,16 @@ def _measure_repositories(
         metrics.branch_stale.labels(**labels).set(branch.stale)
         if branch.unconfirmed_seconds is not None:
             metrics.branch_unconfirmed_seconds.labels(**labels).set(branch.unconfirmed_seconds)
+
+
+def _owner(record: OwnerRecord) -> dict[str, object]:
+    return {
+        "owner": record.configured_as,
+        "repositories": record.repositories,
+        "looked_at": iso(record.looked_at),
+        "next_look_at": iso(record.next_look_at),
+        "last_error": record.last_error,
+    }
 
 
 def _told(numbers: Any) -> Any:

@@ -40,6 +40,7 @@ from daemon.store.search import INDEXED_AT_ONCE
 from daemon.sync.routine import Interrupted
 from daemon.sync.workers import Workers
 from daemon.triggers.addresses import HookAddresses
+from daemon.triggers.discovery import discover_safely
 from daemon.triggers.poller import Poller, poll_safely
 from daemon.triggers.recovery import ROUND_SECONDS, Recovery, recover_safely
 from daemon.triggers.schedule import promised_seconds, tick_seconds
@@ -60,6 +61,7 @@ SWEEP_SECONDS = 600.0
 CHECKPOINT_SECONDS = 2.0
 ENTITY_SECONDS = 10.0
 ADDRESSES_SECONDS = 30.0
+DISCOVERY_SECONDS = 1.0
 WATCH_SECONDS = 1.0
 BUDGET_SECONDS = 1.0
 SAMPLE_SECONDS = 60.0
@@ -201,6 +203,7 @@ class Service:
         self._scheduler = Scheduler()
         self._schedule_polls()
         self._scheduler.every("hook log", ROUND_SECONDS, self._recover, at_once=True)
+        self._schedule_discovery()
         self._scheduler.every("sweep", SWEEP_SECONDS, self._sweep)
         self._scheduler.every("collect", SWEEP_SECONDS, self._collect)
         self._scheduler.every("checkpoint", CHECKPOINT_SECONDS, self._checkpoint)
@@ -218,6 +221,9 @@ class Service:
 
     def _schedule_addresses(self) -> None:
         self._scheduler.every("addresses", ADDRESSES_SECONDS, self._read_addresses, at_once=True)
+
+    def _schedule_discovery(self) -> None:
+        self._scheduler.every("discovery", DISCOVERY_SECONDS, self._discover, at_once=True)
 
     def _schedule_polls(self) -> None:
         self._scheduler.every("poll", tick_seconds(self.config.polling), self._poll, at_once=True)
@@ -372,6 +378,7 @@ class Service:
         self._poller.forget_graphql_outage()
         self._recovery.forget_refusals()
         self._schedule_polls()
+        self._schedule_discovery()
         self._schedule_entities()
         self._addresses.ask_again()
         self._schedule_addresses()
@@ -384,8 +391,6 @@ class Service:
     def _warn(self) -> None:
         for sentence in self.config.advice:
             log.warning("config.unwise", reason=sentence)
-        for sentence in self.config.unsupported():
-            log.warning("config.not_supported_yet", reason=sentence)
         if not self.config.webhook.secrets():
             log.warning("webhook.development_mode", reason="no webhook.secret: signatures are not verified")
         if not self.config.github.configured:
@@ -413,6 +418,10 @@ class Service:
     def _recover(self) -> None:
         if self.config.github.configured:
             recover_safely(self._recovery)
+
+    def _discover(self) -> None:
+        if self.config.github.configured:
+            discover_safely(self._core.discovery)
 
     def _index(self) -> None:
         """Make text that came in bulk searchable, behind the sync that brought it."""

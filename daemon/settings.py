@@ -395,6 +395,9 @@ class _RepositoryKeys:
     exclude_repositories: Annotated[
         Texts, _key(None, "With `owner/*`: globs over the full or the bare name of repositories to leave out.")
     ] = ()
+    topics: Annotated[Globs, _key(None, "With `owner/*`: only repositories that have one of these topics.")] = ()
+    archived: Annotated[Flag, _key(None, "With `owner/*`: whether archived repositories are taken.")] = True
+    forks: Annotated[Flag, _key(None, "With `owner/*`: whether forks are taken.")] = True
     search: Annotated[Flag, _key(None, "Whether its text can be searched.")] = True
     collections: Annotated[tuple[CollectionRule, ...], _key(None, "Rules that turn files into entities.")] = ()
 
@@ -470,16 +473,6 @@ class Config:
     actions: tuple[ActionRule, ...] = ()
     source: Path | None = None
     advice: tuple[str, ...] = ()
-
-    def unsupported(self) -> tuple[str, ...]:
-        """One sentence for each thing that is configured, but that this version does not do yet."""
-        later = "but this version does not"
-        found = {
-            f"owner/* is configured, {later} look for repositories yet; name each": any(
-                rule.is_pattern for rule in self.repositories
-            ),
-        }
-        return tuple(sentence for sentence, used in found.items() if used)
 
     def secret_values(self) -> list[str]:
         """Every secret there is or was, for redaction. Reads no file."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from daemon.globs import matches_branch
 from daemon.values import parse_text, shown
 
 PLACEHOLDERS = ("owner", "name", "branch")
@@ -43,17 +44,6 @@ def rendered(template: str, *, owner: str, name: str, branch: str) -> str:
     if len(parts) != template.count("/") or not {"", ".", ".."}.isdisjoint(parts) or "\0" in path:
         raise ValueError(f"{shown(path)} is no folder below what {shown(template)} names")
     return path
-
-
-def matches_repository(full_name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the globs (none: all) is for the full or the bare name, whatever the case."""
-    names = (full_name.lower(), full_name.lower().partition("/")[2])
-    return not patterns or any(fnmatchcase(name, pattern.lower()) for pattern in patterns for name in names)
-
-
-def matches_branch(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the globs (none: all) is for the branch; ``*`` also stands for slashes, case counts."""
-    return not patterns or any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def shared(

@@ -9,9 +9,9 @@ from hashlib import sha256
 from urllib.parse import urlsplit
 
 from daemon.config import ActionRule
+from daemon.globs import matches_branch, matches_repository
 from daemon.model import ActionIdentity, BranchChange
 from daemon.sync.patterns import compile_rules
-from daemon.targets import matches_branch, matches_repository
 
 _KEY_DIGITS = 16
 

@@ -9,9 +9,10 @@ from daemon.triggers.budget import Demand, Means, afford, usual_limit
 
 def check_config(config: Config) -> list[Finding]:
     """What a valid configuration means, and what in it may surprise."""
-    count = len(config.repositories)
-    findings = [Finding(str(config.source or "configuration"), f"valid, {count} repositories")]
-    if not count:
+    patterns = [rule.full_name for rule in config.repositories if rule.is_pattern]
+    count = " and ".join([f"{len(config.repositories) - len(patterns)} repositories", *patterns])
+    findings = [Finding(str(config.source or "configuration"), f"valid, {count}")]
+    if not config.repositories:
         findings.append(Finding("repositories", "none is configured: nothing will be synced", warning=True))
     if not config.github.configured:
         text = "no token, and github.anonymous is false: pushes are answered `skipped` and nothing is fetched"
@@ -20,9 +21,7 @@ def check_config(config: Config) -> list[Finding]:
         findings.append(Finding("github", _app_named(config)))
     if not config.webhook.secrets():
         findings.append(Finding("webhook.secret", "not set: development mode, nothing is verified", warning=True))
-    findings += [
-        Finding("configuration", sentence, warning=True) for sentence in (*config.unsupported(), *config.advice)
-    ]
+    findings += [Finding("configuration", sentence, warning=True) for sentence in config.advice]
     return findings + _budget(config)
 
 

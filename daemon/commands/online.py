@@ -28,6 +28,7 @@ from daemon.github.hooks import (
     shortcomings,
 )
 from daemon.model import RemoteRepository, RepositoryRef
+from daemon.triggers.discovery import takes
 from daemon.web.answers import iso
 
 INSTALL = "`headwater hooks install` makes one; until then polling finds every change"
@@ -88,7 +89,9 @@ def _findings(checking: _Checking, config: Config) -> Iterator[Finding]:
     for rule in config.repositories:
         if not rule.is_pattern:
             yield checking.repository(rule)
-        elif checking.url is not None:
+            continue
+        yield checking.owner(rule)
+        if checking.url is not None:
             yield checking.organisation(rule.owner)
 
 
@@ -107,6 +110,15 @@ class _Checking:
             return Finding(subject, f"GitHub delivers from {len(self._client.hook_addresses())} networks")
         except GitHubError as error:
             return Finding(subject, f"every delivery would be refused: {error}", ok=False)
+
+    def owner(self, rule: RepositoryRule) -> Finding:
+        """What an ``owner/*`` would find now."""
+        try:
+            listed = self._client.repositories_of(rule.owner)
+        except GitHubError as error:
+            return Finding(rule.full_name, str(error), ok=False)
+        taken = sum(takes(rule, one) for one in listed)
+        return Finding(rule.full_name, f"{len(listed)} repositories visible, {taken} of them taken", warning=not taken)
 
     def repository(self, rule: RepositoryRule) -> Finding:
         """Whether it can be read, what the token may do there, and how its webhook does."""

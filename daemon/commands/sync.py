@@ -80,7 +80,7 @@ class SyncResult:
 
 
 def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger.MANUAL) -> list[SyncResult]:
-    """Sync the named repositories, each branch once.
+    """Sync the named repositories, all of them when none is named, each branch once.
 
     Raises StoreError when the store cannot be used, HeadwaterError when GitHub is not configured.
     """
@@ -132,13 +132,24 @@ class _Working:
     def sync(self, names: Sequence[str], trigger: Trigger) -> list[SyncResult]:
         core = self._core
         core.jobs.recover(now=core.clock.now())
-        branches = list(_branches(core.repositories, names))
+        self._discover(names)
+        branches = list(_branches(core.repositories, names or every_name(core.config, core.repositories)))
         ids = [branch.id for _, branch in branches]
         core.jobs.want(ids, trigger, now=core.clock.now())
         with _progress_bars() as bars:
             self._work(ids, bars)
         core.renew_entities()  # where the rules have changed and the commit has not
         return [_result(name, branch.id, core.jobs, core.history, core.snapshots) for name, branch in branches]
+
+    def _discover(self, names: Sequence[str]) -> None:
+        """Find what is meant by an ``owner/*``; raises HeadwaterError when GitHub does not tell."""
+        core = self._core
+        named = {rule.full_name.lower() for rule in core.config.repositories if not rule.is_pattern}
+        if names and named.issuperset(name.lower() for name in names):
+            return
+        core.discovery.tick()
+        if errors := [one.last_error for one in core.owners.records() if one.last_error]:
+            raise HeadwaterError("; ".join(errors))
 
     def _work(self, ids: Sequence[int], bars: _Bars) -> None:
         """Claim until every wanted branch is done or has failed once; waits only where GitHub lags behind."""
@@ -162,10 +173,11 @@ class Asking:
         self._last_alive = self._clock.monotonic()
 
     def sync(self, names: Sequence[str], trigger: Trigger) -> list[SyncResult]:
-        for name in names:
-            self._post(f"/api/v1/repositories/{name}/sync?trigger={trigger}")
         database = Database.open_read_only(self._config.storage.sqlite_path, clock=self._clock)
         try:
+            names = names or every_name(self._config, Repositories(database))
+            for name in names:
+                self._post(f"/api/v1/repositories/{name}/sync?trigger={trigger}")
             return self._wait(database, names)
         finally:
             database.close()
@@ -247,12 +259,23 @@ def _detail(body: bytes) -> str:
         return ""
 
 
+def every_name(config: Config, repositories: Repositories) -> list[str]:
+    """The names of all that is configured by name, and of what was found by an ``owner/*``."""
+    named = [rule.full_name for rule in config.repositories if not rule.is_pattern]
+    return named + [one.full_name for one in repositories.tracked() if one.configured.endswith("/*")]
+
+
 def _branches(repositories: Repositories, names: Sequence[str]) -> Iterator[tuple[str, BranchFacts]]:
     for name in names:
-        repository_id = repositories.by_name(*name.split("/", 1))
-        if repository_id is None:
-            raise StoreError(f"{name} is not in the store yet: restart or reload the daemon after adding it")
-        for branch in repositories.branches(repository_id):
+        record = repositories.record(*name.split("/", 1))
+        if record is None:
+            raise StoreError(
+                f"{name} is not in the store: restart or reload the daemon after adding it; of an owner/* there is "
+                "what GitHub lists and its filters let in"
+            )
+        if record.replaced:
+            raise StoreError(f"{name} cannot be synced any more: {record.last_error}")
+        for branch in repositories.branches(record.id):
             yield name, branch
 
 

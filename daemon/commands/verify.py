@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemon.clock import Clock
-from daemon.commands.sync import SyncResult, sync_now
+from daemon.commands.sync import SyncResult, every_name, sync_now
 from daemon.config import Config
 from daemon.core import client_settings
 from daemon.errors import GitHubError
@@ -54,7 +54,7 @@ class Report:
 
 
 def verify_stored(config: Config, names: Sequence[str], *, repair: bool) -> list[Report]:
-    """A report for each stored branch; with ``repair``, after having synced anew what had drifted.
+    """A report for each stored branch (none named: of all); with ``repair``, after having synced anew what had drifted.
 
     Works beside a running daemon. Raises StoreError without a store.
     """
@@ -78,7 +78,7 @@ def _examine_all(config: Config, names: Sequence[str]) -> list[Report]:
         repositories, snapshots = Repositories(database), Snapshots(database)
         return [
             _examine(client, snapshots, repositories.ref(repository_id), facts, ask=config.github.configured)
-            for name in names
+            for name in names or every_name(config, repositories)
             if (repository_id := repositories.by_name(*name.split("/", 1))) is not None
             for facts in repositories.branches(repository_id)
         ]

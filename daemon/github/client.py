@@ -22,8 +22,8 @@ from daemon.errors import (
     RepositoryRecreated,
     RepositoryReplaced,
 )
+from daemon.github import listing, shapes
 from daemon.github import queries as graphql
-from daemon.github import shapes
 from daemon.github.apps import App, Asker
 from daemon.github.batching import Batches
 from daemon.github.exchange import Call, ClientSettings, Exchange, RequestSeen, Tally
@@ -39,6 +39,7 @@ from daemon.model import (
     Comparison,
     Difference,
     HeadsQuery,
+    ListedRepository,
     RemoteRepository,
     RemoteTree,
     RepositoryHeads,
@@ -294,6 +295,16 @@ class GitHubClient:
         except ObjectNotFound:  # Enterprise Server without limits
             return TokenFacts({}, None, None)
         return token_facts(answer, asked=asked)
+
+    def repositories_of(self, owner: str) -> list[ListedRepository]:
+        """Every repository of an owner that may be seen, of an App what it is installed on; all, or an error."""
+        return listing.repositories(
+            self._exchange.ask,
+            owner,
+            api_url=self._exchange.settings.api_url,
+            installation=self.app is not None,
+            known_caller=self.app is None and self._exchange.token() is not None,
+        )
 
     def _asker_elsewhere(self, ref: RepositoryRef) -> RepositoryRef | int | None:
         """Who may find a repository that its name does not lead to; None when nobody can.

@@ -53,6 +53,14 @@ def next_hop(location: str | None, *, at: str, api_url: str, download: bool, ask
     )
 
 
+def on_api(location: str, *, at: str, api_url: str) -> str | None:
+    """The address that ``location`` names on the page ``at``, when it is one of the API's own; else None."""
+    url = _joined(at, location)
+    if url is None or not _plain(url) or _origin(url) != _origin(api_url):
+        return None
+    return url if urlsplit(url).path.startswith(f"{_base_path(api_url)}/") else None
+
+
 def repository_id(url: str, *, api_url: str) -> int | None:
     """The numeric id that an API address names (``/repositories/{id}/…``), if it does."""
     match = _BY_ID.match(urlsplit(url).path[len(_base_path(api_url)) :])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from daemon.model import Delivery, DeliveryStatus, Trigger, WebhookHealth
-from daemon.store import branches, wishes
+from daemon.store import branches, owners, wishes
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, optional_plain, plain
 from daemon.store.wishes import Wish
@@ -67,6 +67,7 @@ class Arrivals:
         self._now = now
         self._targets: dict[tuple[int, str], _Target] = {}
         self._looks: set[int] = set()
+        self._owners: dict[str, bool] = {}
 
     def store(self, delivery: Delivery) -> DeliveryStatus:
         """Store one delivery; what became of it, were the transaction committed."""
@@ -83,6 +84,10 @@ class Arrivals:
             target.announce(delivery.after)
         if delivery.hint_repository_id is not None:
             self._looks.add(delivery.hint_repository_id)
+        if delivery.hint_owner is not None:
+            # An App that is installed, or let in again, ends the refusals that looks had been put off for.
+            mends = delivery.event == "installation" or self._owners.get(delivery.hint_owner, False)
+            self._owners[delivery.hint_owner] = mends
         return delivery.status
 
     def flush(self) -> None:
@@ -97,6 +102,8 @@ class Arrivals:
             "UPDATE repository SET next_poll_at = NULL, hinted = TRUE WHERE id = ?",
             [(id_,) for id_ in sorted(self._looks)],
         )
+        for key, mends in self._owners.items():
+            owners.hint(self._db, key, self._now, mends=mends)
 
     def _target(self, delivery: Delivery) -> _Target:
         if delivery.repository_id is None:

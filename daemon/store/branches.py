@@ -30,6 +30,14 @@ def ensure(db: Database, repository_id: int, name: str) -> int:
     return branch_id
 
 
+def track(db: Database, repository_id: int, patterns: Sequence[str], *, now: datetime) -> None:
+    """Track the branches that are configured; the default branch where none are."""
+    if patterns:
+        track_patterns(db, repository_id, patterns)
+    else:
+        track_default(db, repository_id, now=now)
+
+
 def track_default(db: Database, repository_id: int, *, now: datetime) -> None:
     """Track the default branch and no other."""
     row = db.execute("SELECT default_branch FROM repository WHERE id = ?", (repository_id,)).fetchone()
@@ -88,10 +96,7 @@ def settle_default(db: Database, repository_id: int, name: str, *, there: Collec
 def begin_anew(db: Database, old: int, fresh: int, *, now: datetime) -> None:
     """Make the branches of repository ``fresh``, which took the name of ``old``, and all that was wanted of that."""
     row = db.execute("SELECT patterns FROM repository WHERE id = ?", (fresh,)).fetchone()
-    if patterns := json.loads(row[0]):
-        track_patterns(db, fresh, patterns)
-    else:
-        track_default(db, fresh, now=now)
+    track(db, fresh, json.loads(row[0]), now=now)
     before, after = default_id(db, old), default_id(db, fresh)
     if before is not None and after is not None:
         hand_over(db, before, after, now)

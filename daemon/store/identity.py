@@ -95,12 +95,17 @@ def replace(db: Database, known: RepositoryRef, id_: int, now: datetime) -> int:
     at = instant_text(now)
     why = f"another repository is {known.full_name} since {at[:10]}; this is the last good copy of the one before it"
     db.execute(_RETIRE, (RepositoryState.GONE.value, at, why, id_))
-    db.execute(_LOSE_NAME, (-1, key))
+    free_name(db, key)
     row = (known.owner, known.name, key, configured_as, patterns, search)
     fresh = int(db.execute(_BEGIN_ANEW, row).fetchall()[0][0])
-    db.execute("DELETE FROM former_name WHERE full_name = ?", (key,))
     branches.begin_anew(db, id_, fresh, now=now)
     return fresh
+
+
+def free_name(db: Database, key: str) -> None:
+    """Whoever has or had this name goes by it no more: another repository is about to."""
+    db.execute(_LOSE_NAME, (-1, key))
+    db.execute("DELETE FROM former_name WHERE full_name = ?", (key,))
 
 
 def _refuse_another(known: RepositoryRef, remote: RemoteRepository) -> None:

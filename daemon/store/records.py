@@ -117,6 +117,7 @@ def _repository(row: Any, branches: Sequence[Any]) -> RepositoryRecord:
         next_poll_at=row.next_poll_at,
         polled_at=row.polled_at,
         archived=row.archived,
+        replaced=row.replaced_at is not None,
         found_by=row.configured_as if (row.configured_as or "").endswith("/*") else None,
         branches=tuple(_branch(branch) for branch in branches if branch.name),
         job_states=tuple(branch.job_state for branch in branches),

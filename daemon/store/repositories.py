@@ -16,7 +16,7 @@ from daemon.model import (
     TrackedRepository,
     WebhookHealth,
 )
-from daemon.store import branches, identity, looks, records
+from daemon.store import branches, identity, looks, owners, records
 from daemon.store import models as tables
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, json_text, optional_plain
@@ -30,6 +30,10 @@ _CREATE = """
 """
 _TRACK = """
     UPDATE repository SET tracked = TRUE, configured_as = ?, patterns = ?, next_poll_at = NULL WHERE id = ?
+"""
+_FOUND = """
+    SELECT id FROM repository
+    WHERE tracked AND (configured_as = ? OR lower(owner) = ? AND coalesce(configured_as, '') NOT LIKE '%/*')
 """
 _CONFIRM = """
     UPDATE branch SET confirmed_at = ?, gone = FALSE, empty = FALSE, last_error = NULL WHERE id = ? AND head_sha = ?
@@ -80,28 +84,41 @@ class Repositories:
         """Bring what is tracked in line with the configuration; all of it is due at once.
 
         What is no longer tracked keeps its rows. A repository is found by the name it is configured under, also when
-        GitHub calls it by another now.
+        GitHub calls it by another now; a rule for ``owner/*`` goes on with what it has found.
         """
+        every = list(rules)
         with self._db.write():
-            kept = [self._track(rule, now) for rule in rules]
-            every = [row[0] for row in self._db.execute("SELECT id FROM repository WHERE tracked")]
+            kept = {self._track(rule, now) for rule in every if rule.name != "*"}
+            for rule in every:
+                if rule.name == "*":
+                    kept.update(self._track_found(rule, kept, now))
+            known = [row[0] for row in self._db.execute("SELECT id FROM repository WHERE tracked")]
             self._db.executemany(
                 "UPDATE repository SET tracked = FALSE, configured_as = NULL WHERE id = ?",
-                [(repository_id,) for repository_id in every if repository_id not in kept],
+                [(repository_id,) for repository_id in known if repository_id not in kept],
             )
+            owners.configure(self._db, [f"{rule.owner}/*".lower() for rule in every if rule.name == "*"], now)
 
     def _track(self, rule: Rule, now: datetime) -> int:
         key = f"{rule.owner}/{rule.name}".lower()
         row = self._db.execute("SELECT id FROM repository WHERE configured_as = ?", (key,)).fetchone()
         if row is None:
             row = self._db.execute(_CREATE, (rule.owner, rule.name, key)).fetchall()[0]
-        repository_id = int(row[0])
+        self._follow(int(row[0]), key, rule, now)
+        return int(row[0])
+
+    def _track_found(self, rule: Rule, named: Collection[int], now: datetime) -> list[int]:
+        """What the rule has found, and what an entry of its own named until now; the next look judges these."""
+        key = f"{rule.owner}/*".lower()
+        rows = self._db.execute(_FOUND, (key, rule.owner.lower())).fetchall()
+        found = [int(row[0]) for row in rows if row[0] not in named]
+        for repository_id in found:
+            self._follow(repository_id, key, rule, now)
+        return found
+
+    def _follow(self, repository_id: int, key: str, rule: Rule, now: datetime) -> None:
         self._db.execute(_TRACK, (key, json_text(list(rule.branches)), repository_id))
-        if rule.branches:
-            branches.track_patterns(self._db, repository_id, rule.branches)
-        else:
-            branches.track_default(self._db, repository_id, now=now)
-        return repository_id
+        branches.track(self._db, repository_id, rule.branches, now=now)
 
     def tracked(self) -> tuple[TrackedRepository, ...]:
         """Every tracked repository, by name."""

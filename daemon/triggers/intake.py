@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from daemon.errors import Refusal
-from daemon.model import Delivery, DeliveryStatus, TrackedRepository
+from daemon.globs import matches_repository
+from daemon.model import Delivery, DeliveryStatus, TrackedOwner, TrackedRepository
 from daemon.sync.patterns import branch_matches
 
 PUSH = "push"
 UNKNOWN_EVENT = "unknown"
+INSTALLATION_EVENTS = ("installation", "installation_repositories")
 NOT_CONFIGURED = "GitHub integration not configured"
 HEADS = "refs/heads/"
 TAGS = "refs/tags/"
@@ -62,20 +64,29 @@ class Decision:
 class TrackingView:
     """The tracked repositories as intake looks them up. Immutable; replaced as a whole."""
 
-    def __init__(self, repositories: Iterable[TrackedRepository]) -> None:
+    def __init__(self, repositories: Iterable[TrackedRepository], owners: Iterable[TrackedOwner] = ()) -> None:
         known = tuple(repositories)
+        self._owners = {one.key: one for one in owners}
         self._by_github_id = {one.github_id: one for one in known if one.github_id is not None}
         self._by_name = {one.full_name.lower(): one for one in known}
 
     def only(self) -> TrackedRepository | None:
-        """The one tracked repository, when there is exactly one."""
-        return next(iter(self._by_name.values())) if len(self._by_name) == 1 else None
+        """The one tracked repository, when exactly one is configured."""
+        return next(iter(self._by_name.values())) if len(self._by_name) == 1 and not self._owners else None
 
     def find(self, github_id: int | None, full_name: str | None) -> TrackedRepository | None:
         """By number first: a name may have moved to another repository, a number never does."""
         if github_id is not None and github_id in self._by_github_id:
             return self._by_github_id[github_id]
         return None if full_name is None else self._by_name.get(full_name.lower())
+
+    def list_of(self, full_name: str | None) -> TrackedOwner | None:
+        """The ``owner/*`` that takes a repository of this name, unless the name is left out."""
+        if full_name is None:
+            return None
+        owner = self._owners.get(f"{full_name.partition('/')[0]}/*".lower())
+        left_out = owner is not None and owner.excluded and matches_repository(full_name, owner.excluded)
+        return None if left_out else owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,7 @@ def decide(arrival: Arrival, payload: dict[str, Any], *, tracking: TrackingView,
     repository = tracking.find(named.github_id, named.full_name)
     branch = _branch_name(push.ref)
     status, reason = _verdict(push.ref, repository, branch, configured=configured)
+    unseen = _unseen(named, tracking) if repository is None else None
     delivery = replace(
         _undecided(arrival, payload),
         repository=repository.full_name if repository else named.full_name,
@@ -182,10 +194,11 @@ def decide(arrival: Arrival, payload: dict[str, Any], *, tracking: TrackingView,
         before=push.before,
         after=push.after,
         status=status,
-        reason=reason,
+        reason=reason if unseen is None else f"{reason} yet: the list of {unseen.key} is looked at",
         repository_id=repository.id if repository else None,
         branch=branch if status is DeliveryStatus.ACCEPTED else None,
         hint_repository_id=repository.id if repository and _is_another(repository, named) else None,
+        hint_owner=unseen.key if unseen else None,
     )
     return Decision(delivery, files_changed=push.files_changed, forced=push.forced)
 
@@ -260,7 +273,22 @@ def _other_event(arrival: Arrival, payload: dict[str, Any], tracking: TrackingVi
         repository=full_name,
         ref=_text_or_none(payload.get("ref")),
         hint_repository_id=known.id if known and arrival.event == "repository" else None,
+        hint_owner=_owner_hint(arrival.event, full_name, payload, tracking),
     )
+
+
+def _owner_hint(event: str, full_name: str | None, payload: dict[str, Any], tracking: TrackingView) -> str | None:
+    """The ``owner/*`` whose list of repositories the event tells to have changed."""
+    if event in INSTALLATION_EVENTS:
+        account = payload
+        for key in ("installation", "account"):
+            account = account.get(key) if isinstance(account, dict) else None  # type: ignore[assignment]
+        login = _text_or_none(account.get("login")) if isinstance(account, dict) else None
+        full_name = f"{login}/" if login else None
+    elif event != "repository":
+        return None
+    owner = tracking.list_of(full_name)
+    return owner.key if owner else None
 
 
 def _verdict(
@@ -281,6 +309,12 @@ def _tracks(repository: TrackedRepository, branch: str) -> bool:
     if repository.branches:
         return branch_matches(branch, repository.branches)
     return repository.default_branch in (None, branch)
+
+
+def _unseen(named: _Named, tracking: TrackingView) -> TrackedOwner | None:
+    """The ``owner/*`` whose list may have this repository since the last look."""
+    owner = tracking.list_of(named.full_name)
+    return None if owner is None or named.github_id in owner.passed_over else owner
 
 
 def _is_another(repository: TrackedRepository, named: _Named) -> bool:

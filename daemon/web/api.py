@@ -192,6 +192,8 @@ def _repository(call: Call, record: RepositoryRecord) -> dict[str, Any]:
 def sync(call: Call) -> Answer:
     """Ask for a sync; answered once the wish is durable."""
     record = call.repository()
+    if record.replaced:
+        raise Refusal(409, "Another repository has that name now: this copy is kept, and not synced any more")
     wanted = call.text("branch")
     tracked = call.deps.repositories.branches(record.id)
     chosen = [one.id for one in tracked if wanted is None or one.name == wanted]

@@ -59,6 +59,15 @@ SCHEMAS: dict[str, Schema] = {
             can_keep_promise=BOOLEAN,
             sentence=TEXT,
         ),
+        discovery=_list(
+            _object(
+                owner=TEXT,
+                repositories=NUMBER,
+                looked_at=INSTANT_OR_NULL,
+                next_look_at=INSTANT_OR_NULL,
+                last_error=TEXT_OR_NULL,
+            )
+        ),
         actions=_object(configured=NUMBER, pending=NUMBER, failed=NUMBER),
         stalest={"type": ["object", "null"]},
         promises_kept=BOOLEAN,
@@ -362,6 +371,7 @@ EXPLAINED = {
     401: "the token is missing or wrong",
     403: "the host is not allowed, or the request came from another origin",
     404: "not found",
+    409: "not while it is in this state",
     410: "what the cursor or the id leads to is not kept any more",
     416: "nothing of the range exists",
     422: "a parameter is out of bounds",
@@ -445,7 +455,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "sync now; without a branch all tracked ones",
             _json(_ref("SyncWanted")),
             parameters=(*OWNER_AND_NAME, BRANCH),
-            errors=(404, 503),
+            errors=(404, 409, 503),
             status=202,
         )
     },

@@ -337,6 +337,10 @@ def test_an_unknown_key_or_section_is_told_with_the_nearest_known_one(problems, 
             "repositories[0].exclude_repositories",
             "a/* only",
         ),
+        ("[[repositories]]\nname = 'a/b'\ntopics = ['x']", "repositories[0].topics", "a/* only"),
+        ("[[repositories]]\nname = 'a/b'\narchived = false", "repositories[0].archived", "a/* only"),
+        ("[[repositories]]\nname = 'a/b'\nforks = false", "repositories[0].forks", "a/* only"),
+        ("[[repositories]]\nname = 'a/*'\nforks = 'no'", "repositories[0].forks", "true or false"),
         (
             "[[repositories]]\nname = 'a/b'\n[[repositories.collections]]\ntype = 'x'",
             "repositories[0].collections[0].files",
@@ -558,14 +562,11 @@ def test_a_relative_database_is_in_the_state_directory_else_in_the_working_folde
 # -- what the daemon is told ----------------------------------------------------------------------
 
 
-def test_what_this_version_does_not_do_is_said_for_each_thing(read):
-    assert read("[[repositories]]\nname = 'a/b'").unsupported() == ()
+def test_a_pattern_has_collections_and_an_action_its_secret(read):
     config = read(
         "[[repositories]]\nname = 'a/*'\n[[repositories.collections]]\ntype = 'x'\nfiles = 'y/*.json'\n"
         "[[actions]]\nurl = 'https://x'\nsecret = 's'"
     )
-    sentences = config.unsupported()
-    assert len(sentences) == 1
     assert config.repositories[0].collections[0].files == ("y/*.json",)
     assert config.actions[0].secret.values() == ("s",)
 

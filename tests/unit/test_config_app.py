@@ -38,7 +38,7 @@ def test_an_app_is_enough_to_ask_github(folder: Path) -> None:
     config = read(folder)
     assert config.github.configured
     assert (config.github.app_id, config.github.token()) == ("7", None)
-    assert (config.unsupported(), config.advice) == ((), ())
+    assert config.advice == ()
 
 
 def test_the_key_may_come_from_systemd(folder: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.errors import Refusal
-from daemon.model import DeliveryStatus, TrackedRepository
+from daemon.model import DeliveryStatus, TrackedOwner, TrackedRepository
 from daemon.triggers.intake import (
     Arrival,
     Decision,
@@ -479,3 +479,47 @@ def test_a_duplicate_is_told_so_and_promises_no_sync():
     found = answer(judge(push()), DeliveryStatus.DUPLICATE)
     assert (found["status"], found["event"], found["delivery"]) == ("duplicate", "push", "g-1")
     assert "files_changed" not in found
+
+
+# -- owner/* ----------------------------------------------------------------------------------------
+
+
+def hinted(payload: dict[str, Any], event: str = "push") -> str | None:
+    owner = TrackedOwner("Octo", excluded=("old-*",), passed_over=frozenset({77}))
+    tracking = TrackingView((tracked(1, "octo/demo"),), (owner,))
+    arrival = Arrival("guid", event, "0" * 64, NOW)
+    return decide(arrival, payload, tracking=tracking, configured=True).delivery.hint_owner
+
+
+@pytest.mark.parametrize(
+    ("payload", "event", "owner"),
+    [
+        (push(repository={"id": 5, "full_name": "octo/new"}), "push", "octo/*"),
+        (push(repository={"id": 77, "full_name": "octo/a-fork"}), "push", None),
+        (push(repository={"id": 5, "full_name": "octo/old-one"}), "push", None),
+        (push(repository={"id": 5, "full_name": "else/where"}), "push", None),
+        (push(), "push", None),
+        ({"action": "created", "repository": {"id": 5, "full_name": "OCTO/new"}}, "repository", "octo/*"),
+        ({"action": "unarchived", "repository": {"id": 77, "full_name": "octo/a-fork"}}, "repository", "octo/*"),
+        ({"action": "renamed", "repository": {"id": 1001, "full_name": "octo/demo2"}}, "repository", "octo/*"),
+        ({"action": "created", "repository": {"id": 5, "full_name": "else/where"}}, "repository", None),
+        ({"action": "created", "repository": {"full_name": ["octo/new"]}}, "repository", None),
+        ({"installation": {"account": {"login": "octo"}}}, "installation_repositories", "octo/*"),
+        ({"installation": {"account": {"login": "octo"}}}, "installation", "octo/*"),
+        ({"installation": {"account": {"login": 7}}}, "installation", None),
+        ({"installation": []}, "installation", None),
+        ({"repository": {"full_name": "octo/new"}}, "star", None),
+    ],
+)
+def test_a_delivery_hints_at_the_list_that_it_may_have_changed(payload, event, owner):
+    assert hinted(payload, event) == owner
+
+
+def test_a_push_that_hints_is_ignored_and_says_what_is_done():
+    tracking = TrackingView((tracked(2, "octo/other"),), (TrackedOwner("octo"),))
+    arrival = Arrival("guid", "push", "0" * 64, NOW)
+    delivery = decide(arrival, push(), tracking=tracking, configured=True).delivery
+    assert delivery.status is DeliveryStatus.IGNORED
+    assert delivery.reason == "Repository is not tracked yet: the list of octo/* is looked at"
+    with pytest.raises(Refusal, match="not exactly one"):
+        decide(arrival, push(repository=...), tracking=tracking, configured=True)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.targets import matches_branch, matches_repository, parse_target, rendered, shared
+from daemon.globs import matches_branch, matches_repository
+from daemon.targets import parse_target, rendered, shared
 
 ONE = [("octo", "data", ())]
 

@@ -57,7 +57,9 @@ def get_owner(call: Call) -> Answer:
 def list_own(call: Call) -> Answer:
     if not call.authorized:
         raise Problem(401, "Requires authentication")
-    return _list(call, call.world.registry.all(), "/user/repos")
+    every = call.world.registry.all()
+    only_owned = "owner" in call.request.query.get("affiliation", "").split(",")
+    return _list(call, [one for one in every if not only_owned or one.owner.lower() == LOGIN], "/user/repos")
 
 
 def list_of_user(call: Call) -> Answer:

@@ -33,6 +33,8 @@ class ServedRepository:
     private: bool = False
     archived: bool = False
     disabled: bool = False
+    fork: bool = False
+    topics: tuple[str, ...] = ()
     blocked: int | None = None  # 451 or 403: answers that access is blocked
     admin: bool = True  # whether the caller may see and change its webhooks
     git: Git = field(init=False)

@@ -129,13 +129,25 @@ class StandIn:
         default_branch: str | None = None,
         private: bool = False,
         archived: bool = False,
+        fork: bool = False,
+        topics: Sequence[str] = (),
     ) -> ServedRepository:
         """Serve a git repository, bare or plain, which is only read. Raises ValueError when it cannot be."""
         owner, _, name = full_name.partition("/")
         now = self._clock.now()
         number = github_id if github_id is not None else self.world.registry.next_id()
         repository = ServedRepository(
-            number, owner, name, path, now, now, default=default_branch, private=private, archived=archived
+            number,
+            owner,
+            name,
+            path,
+            now,
+            now,
+            default=default_branch,
+            private=private,
+            archived=archived,
+            fork=fork,
+            topics=tuple(topics),
         )
         self.world.registry.add(repository)
         return repository
