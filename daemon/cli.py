@@ -267,6 +267,33 @@ def demo(path: Path | None, once: bool, as_json: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
+@cli.command()
+@repository_names
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
+@as_json
+@click.pass_obj
+def prune(context: Context, names: tuple[str, ...], *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Remove what is stored of repositories that are gone from GitHub or not tracked any more."""
+    from daemon.commands import prune as pruning
+
+    if as_json and not (yes or dry_run):
+        raise click.UsageError("--json needs --yes or --dry-run")
+    config = context.load()
+    chosen = pruning.candidates(config, names)
+    if not as_json:
+        for one in chosen:
+            click.echo(pruning.line(one))
+    if chosen and not (yes or dry_run):
+        click.confirm(f"Remove all that is stored of these {len(chosen)}?", abort=True)
+    if not dry_run:
+        chosen = pruning.prune(config, chosen)
+    if as_json:
+        _print_json({"dry_run": dry_run, "pruned": [pruning.as_json(one) for one in chosen]})
+    elif not dry_run:
+        click.echo(f"{len(chosen)} removed" if chosen else "nothing to prune")
+
+
 @cli.group()
 def actions() -> None:
     """What is done after a sync changed something: how it went, and another try."""

@@ -25,6 +25,7 @@ from daemon.store.feed import Feed
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
 from daemon.store.owners import Owners
+from daemon.store.pruning import Pruning
 from daemon.store.repositories import Repositories
 from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
@@ -54,6 +55,7 @@ class Core:
         self.actions = Actions(self.database)
         self.feed = Feed(self.database)
         self.search = Search(self.database)
+        self.pruning = Pruning(self.database)
         self.budgets = Budgets(self.database)
         self.governor = Governor(clock=clock, on_pause=self.share_budget)
         self.governor.hear(self.budgets.load())
@@ -152,6 +154,14 @@ class Core:
             self.governor.hear(self.budgets.load())
         except StoreUnavailable as error:  # it is known here all the same, and written down a second later
             log.debug("budget.not_shared", error=str(error))
+
+    def prune(self, full_name: str) -> bool:
+        """Have a repository that is gone or not tracked any more removed; False where it is neither."""
+        found = self.pruning.find(full_name)
+        if found is None or not self.pruning.forget(found.id):
+            return False
+        self.track() if found.configured else self.refresh()
+        return True
 
     def close(self) -> None:
         self.share_budget()

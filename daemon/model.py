@@ -310,6 +310,19 @@ class OwnerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PruneCandidate:
+    """A repository that is gone or not tracked any more, and how much is stored of it."""
+
+    id: int
+    full_name: str
+    state: RepositoryState
+    tracked: bool
+    configured: bool  # by name: it is taken up again, should GitHub have it again
+    branches: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContentRules:
     """Which content of a repository is kept. ``digest`` changes whenever the rules do."""
 
@@ -584,6 +597,11 @@ class RepositoryRecord:
     @property
     def full_name(self) -> str:
         return f"{self.owner}/{self.name}"
+
+    @property
+    def expected(self) -> bool:
+        """Whether it has to be fresh: what an ``owner/*`` had found and GitHub has no more is only kept."""
+        return self.found_by is None or self.state is not RepositoryState.GONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,9 @@ def branches(core: Core, repositories: Iterable[RepositoryRecord], *, now: datet
         bound = _promised(core, repository)
         for record in repository.branches:
             age = (now - record.confirmed_at).total_seconds() if record.confirmed_at else None
-            state = branch_state(record, now=now, promised_seconds=bound)
-            stale = is_stale(record.confirmed_at, now=now, promised_seconds=bound)
+            state = branch_state(record, now=now, promised_seconds=bound, repository=repository.state)
+            late = is_stale(record.confirmed_at, now=now, promised_seconds=bound)
+            stale = repository.expected and late
             yield Branch(repository, record, state, stale, age)
 
 
@@ -200,7 +201,7 @@ def _told(numbers: Any) -> Any:
 
 
 def _never_synced(repository: RepositoryRecord) -> bool:
-    return not repository.branches and repository.state.value != "empty"
+    return repository.expected and not repository.branches and repository.state.value != "empty"
 
 
 def _stalest(every: list[Branch]) -> dict[str, object] | None:

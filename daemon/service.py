@@ -214,6 +214,7 @@ class Service:
         self._scheduler.every("sample", SAMPLE_SECONDS, self._samples.take, at_once=True)
         self._scheduler.soon("index", self._index)  # what a kill has left
         self._scheduler.soon("neighbours", self._look_for_neighbours)
+        self._scheduler.soon("prune", self._sweep_pruned)
         self._scheduler.start()
 
     def _schedule_entities(self) -> None:
@@ -468,6 +469,18 @@ class Service:
             return not self.config.github.configured
         return abs(now - there) < CLOCKS_APART
 
+    def _sweep_pruned(self) -> None:
+        """Remove the rows of what was pruned. What is left over is for the next start."""
+        try:
+            rows = self._core.pruning.sweep(check=self._unless_stopping)
+        except Interrupted:
+            return
+        except StoreUnavailable as error:
+            log.warning("store.prune_failed", error=str(error))
+            return
+        if rows:
+            log.info("store.pruned", rows=rows)
+
     def _renew_entities(self) -> None:
         """Whose collections have changed: make the entities anew from the store. What is left over is for next time."""
         try:
@@ -553,6 +566,7 @@ class Service:
             ready=self._not_ready,
             status=self._status,
             want=self._want,
+            prune=self._prune,
             configured=lambda: self.config.github.configured,
             metrics=self._render_metrics,
             now=self._clock.now,
@@ -563,6 +577,13 @@ class Service:
     def _want(self, branch_ids: list[int], trigger: Trigger) -> None:
         self._core.jobs.want(branch_ids, trigger, now=self._clock.now())
         self._workers.wake()
+
+    def _prune(self, full_name: str) -> bool:
+        pruned = self._core.prune(full_name)
+        if pruned:
+            log.info("repository.pruned", repository=full_name)
+            self._scheduler.soon("prune", self._sweep_pruned)
+        return pruned
 
     def _promise(self, repository: RepositoryRecord) -> float:
         return promised_seconds(repository.webhook, self.config.polling, archived=repository.archived)

@@ -197,7 +197,7 @@ class Asking:
         """How far the daemon has come with a repository, where somebody looks at it."""
         if not bars.shown:
             return
-        told = self._ask("GET", "/api/v1/status", http.client.OK)
+        told = self._good(*self._ask("GET", "/api/v1/status"), http.client.OK)
         for one in told.get("syncs", ()):
             if one["repository"].lower() == name.lower():
                 bars.start(f"{one['repository']}@{one['branch'] or 'default'}")
@@ -208,6 +208,14 @@ class Asking:
         query = f"?action={quote(action, safe='')}" if action else ""
         return int(self._post(f"/api/v1/actions/retry{query}")["retried"])
 
+    def prune(self, name: str) -> bool:
+        """Have the daemon remove a repository; False where it may not be (any more)."""
+        status, body = self._ask("POST", f"/api/v1/repositories/{quote(name)}/prune")
+        if status in (http.client.NOT_FOUND, http.client.CONFLICT):
+            return False
+        self._good(status, body, http.client.ACCEPTED)
+        return True
+
     def _assert_daemon(self) -> None:
         """Raise HeadwaterError once no daemon has owned the store for longer than a restart takes."""
         now = self._clock.monotonic()
@@ -217,9 +225,14 @@ class Asking:
             raise HeadwaterError("the daemon ended before it had synced; it will when it is started again")
 
     def _post(self, path: str) -> Any:
-        return self._ask("POST", path, http.client.ACCEPTED)
+        return self._good(*self._ask("POST", path), http.client.ACCEPTED)
 
-    def _ask(self, method: str, path: str, expected: int) -> Any:
+    def _good(self, status: int, body: bytes, expected: int) -> Any:
+        if status != expected:
+            raise HeadwaterError(f"the running daemon refused: {status} {_detail(body)}")
+        return json.loads(body)
+
+    def _ask(self, method: str, path: str) -> tuple[int, bytes]:
         headers = {"Content-Length": "0", "Host": self._config.admin.allowed_hosts[0]}
         if token := self._config.admin.token():
             headers["Authorization"] = f"Bearer {token}"
@@ -227,12 +240,9 @@ class Asking:
             with closing(self._connect()) as connection:
                 connection.request(method, path, headers=headers)
                 response = connection.getresponse()
-                body = response.read(MOST_ANSWER_BYTES)
+                return response.status, response.read(MOST_ANSWER_BYTES)
         except OSError as error:
             raise HeadwaterError(f"the running daemon does not answer at {self._url}: {error}") from error
-        if response.status != expected:
-            raise HeadwaterError(f"the running daemon refused: {response.status} {_detail(body)}")
-        return json.loads(body)
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._url.startswith("unix:"):

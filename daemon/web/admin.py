@@ -69,6 +69,7 @@ def routes() -> tuple[Route, ...]:
         Route("/api/v1/repositories", {"GET": api.repositories}),
         Route(REPOSITORY, {"GET": api.repository}),
         Route(REPOSITORY + "/sync", {"POST": api.sync}),
+        Route(REPOSITORY + "/prune", {"POST": api.prune}),
         Route(REPOSITORY + "/files", {"GET": api.files}),
         Route(REPOSITORY + "/raw/{path}", {"GET": api.content}),
         Route(REPOSITORY + "/commits", {"GET": api.commits}),

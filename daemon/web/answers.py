@@ -52,6 +52,9 @@ REPOSITORY_STATES = {
 }
 
 
+OUT_OF_REACH = (RepositoryState.GONE, RepositoryState.BLOCKED)  # whatever is stored, it cannot be confirmed
+
+
 def iso(value: datetime | None) -> str | None:
     """``2026-11-23T21:40:41.123Z``: ISO 8601, UTC, milliseconds."""
     if value is None:
@@ -67,8 +70,16 @@ def is_stale(confirmed_at: datetime | None, *, now: datetime, promised_seconds: 
     return (now - confirmed_at).total_seconds() > promised_seconds + allowance
 
 
-def branch_state(branch: BranchRecord, *, now: datetime, promised_seconds: float) -> BranchState:
-    """What a reader is told of a branch; ``promised_seconds`` is the promise for its repository."""
+def branch_state(
+    branch: BranchRecord,
+    *,
+    now: datetime,
+    promised_seconds: float,
+    repository: RepositoryState = RepositoryState.AVAILABLE,
+) -> BranchState:
+    """What a reader is told of a branch; ``promised_seconds`` is the promise for its ``repository``."""
+    if repository in OUT_OF_REACH:
+        return REPOSITORY_STATES[repository]
     if branch.gone:
         return BranchState.GONE
     if branch.empty:
@@ -83,7 +94,10 @@ def branch_state(branch: BranchRecord, *, now: datetime, promised_seconds: float
 
 def repository_state(record: RepositoryRecord, *, now: datetime, promised_seconds: float) -> BranchState:
     """The worst of its branches and of what GitHub says of the repository itself."""
-    states = {branch_state(branch, now=now, promised_seconds=promised_seconds) for branch in record.branches}
+    states = {
+        branch_state(branch, now=now, promised_seconds=promised_seconds, repository=record.state)
+        for branch in record.branches
+    }
     if record.state in REPOSITORY_STATES:
         states.add(REPOSITORY_STATES[record.state])
     states = states or _without_branches(record)
@@ -127,6 +141,10 @@ def progress_json(one: SyncProgress) -> dict[str, Any]:
     return told
 
 
+def _out_of_reach(record: RepositoryRecord) -> str | None:
+    return record.last_error if record.state in OUT_OF_REACH else None
+
+
 def _repository_error(record: RepositoryRecord) -> str | None:
     if record.last_error is not None:
         return record.last_error
@@ -147,8 +165,8 @@ def branch_json(
         "confirmed_at": iso(branch.confirmed_at),
         "tree_verified": branch.tree_verified,
         "tree_error": branch.tree_error,
-        "state": branch_state(branch, now=now, promised_seconds=promised_seconds).value,
-        "last_error": branch.last_error or branch.waiting_for,
+        "state": branch_state(branch, now=now, promised_seconds=promised_seconds, repository=repository.state).value,
+        "last_error": branch.last_error or branch.waiting_for or _out_of_reach(repository),
         "last_trigger": branch.last_trigger,
         "next_poll_at": iso(repository.next_poll_at),
     }
@@ -305,6 +323,8 @@ def readiness(records: list[tuple[RepositoryRecord, float]], *, now: datetime) -
     """Why not every tracked branch is fresh, in counts only: who asks need not be allowed to see names."""
     never = stale = 0
     for record, promised_seconds in records:
+        if not record.expected:
+            continue
         if not record.branches and record.job_states and record.state is not RepositoryState.EMPTY:
             never += 1  # the default branch, whose name is not known yet
         for branch in record.branches:

@@ -49,7 +49,8 @@ class AdminDeps:
     """What the admin listener is given. Callables are asked on each request, so that a reload applies.
 
     ``promise`` is the bound in seconds within which a repository is confirmed; ``syncs`` is what runs now; ``ready``
-    and ``status`` may block; ``want`` asks for a sync of branches by id and returns once that is durable.
+    and ``status`` may block; ``want`` asks for a sync of branches by id, ``prune`` for the removal of a repository by
+    name, and both return once that is durable.
     """
 
     token: Callable[[], str | None]
@@ -71,6 +72,7 @@ class AdminDeps:
     ready: Callable[[], list[str]]
     status: Callable[[], dict[str, Any]]
     want: Callable[[list[int], Trigger], None]
+    prune: Callable[[str], bool]
     configured: Callable[[], bool]
     metrics: Callable[[], bytes]
     now: Callable[[], datetime]
@@ -204,6 +206,16 @@ def sync(call: Call) -> Answer:
     call.deps.want(chosen, _trigger(call))
     jobs = [answers.job_json(call.deps.jobs.record(branch_id)) for branch_id in chosen]
     return encode({"id": jobs[0]["id"], "state": jobs[0]["state"], "job": jobs[0], "jobs": jobs}, status=202)
+
+
+def prune(call: Call) -> Answer:
+    """Have what is stored of a repository removed that is gone or not tracked any more."""
+    owner, name = (call.segments[key].decode("utf-8", "replace") for key in ("owner", "name"))
+    if not call.deps.prune(f"{owner}/{name}"):
+        if call.deps.repositories.by_name(owner, name) is None:
+            raise Refusal(404, "Repository not found")
+        raise Refusal(409, "It is tracked and not gone: only what is gone or not tracked any more is removed")
+    return encode({"pruned": f"{owner}/{name}"}, status=202)
 
 
 def _trigger(call: Call) -> Trigger:

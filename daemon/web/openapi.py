@@ -459,6 +459,15 @@ PATHS: dict[str, dict[str, Schema]] = {
             status=202,
         )
     },
+    "/api/v1/repositories/{owner}/{name}/prune": {
+        "post": _operation(
+            "remove what is stored of a repository that is gone or not tracked any more",
+            _json(_object(pruned=TEXT)),
+            parameters=OWNER_AND_NAME,
+            errors=(404, 409),
+            status=202,
+        )
+    },
     "/api/v1/repositories/{owner}/{name}/files": {
         "get": _page(
             "entries of one snapshot by path, the same snapshot on every page",

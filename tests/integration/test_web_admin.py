@@ -118,6 +118,7 @@ class Admin:
             ready=lambda: self.reasons,
             status=self._status,
             want=self._want,
+            prune=lambda _name: False,
             configured=lambda: self.configured,
             metrics=lambda: b"# HELP x\n",
             now=lambda: self.now,
