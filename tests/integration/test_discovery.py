@@ -81,11 +81,11 @@ def world(tmp_path: Path, github: StandIn, repo: GitRepo) -> Iterator[World]:
     bench.close()
 
 
-def hint(world: World, number: int = 1) -> None:
+def hint(world: World, number: int = 1, *, event: str = "repository") -> None:
     delivery = Delivery(
         guid=None,
         body_digest=f"{number:064}",
-        event="repository",
+        event=event,
         action="created",
         repository=None,
         ref=None,
@@ -266,6 +266,16 @@ def test_failing_lists_are_asked_for_ever_less_and_hints_do_not_change_that(worl
     world.bench.github.faults.remove(rule)
     world.look(after=HOUR)
     assert len(world.names()) == 3
+
+
+def test_an_installation_ends_the_wait_that_looks_without_one_had_come_to(world: World) -> None:
+    rule = world.bench.github.faults.add(r"^/users/octo", Status(403))
+    for _ in range(6):
+        world.look(after=HOUR)
+    world.bench.github.faults.remove(rule)
+    assert world.look(after=1) == []
+    hint(world, event="installation")
+    assert len(world.look(after=1)) == 2
 
 
 def test_a_limit_puts_the_look_off_until_its_end(world: World) -> None:

@@ -103,6 +103,15 @@ def token_request(installation: Installation) -> str:
 # -- which installation ------------------------------------------------------------------------------
 
 
+def test_an_owners_repositories_are_those_its_installation_is_shown(
+    client: GitHubClient, octo: Installation, acme: Installation
+) -> None:
+    assert [one.full_name for one in client.repositories_of("octo")] == ["octo/data", "octo/more"]
+    assert [one.full_name for one in client.repositories_of("acme")] == ["acme/site"]
+    with pytest.raises(errors.Forbidden, match="not installed"):
+        client.repositories_of("nobody")
+
+
 def test_the_installation_of_an_owner_is_found_once_and_its_token_used_again(
     client: GitHubClient, github: StandIn, repo: GitRepo, octo: Installation
 ) -> None:
