@@ -160,7 +160,10 @@ class Core:
         found = self.pruning.find(full_name)
         if found is None or not self.pruning.forget(found.id):
             return False
-        self.track() if found.configured else self.refresh()
+        if found.configured:
+            self.track()  # begins anew, should GitHub have it again
+        else:
+            self.refresh()
         return True
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from daemon.store.database import Database
 from daemon.store.fields import instant_text, instant_value, json_text, optional_plain
 
 HINT_SECONDS = 10.0  # the least between the looks at an owner's list that deliveries ask for
+_LONGEST_WAIT = timedelta(hours=2)  # longer than any that is set here
 _BATCH = 100  # repositories taken in one transaction, so that deliveries do not wait for thousands
 
 _HINT = """
@@ -85,9 +86,11 @@ class Owners:
         self._db = db
 
     def due(self, now: datetime) -> list[OwnerRecord]:
-        """Those whose list is to be looked at, the one unseen for longest first."""
-        at = instant_text(now)
-        due = [one for one in self.records() if one.next_look_at is None or instant_text(one.next_look_at) <= at]
+        """Those whose list is to be looked at, the one unseen for longest first.
+
+        Also where the wall clock has jumped back since: its last look is ahead, or the next further than any wait.
+        """
+        due = [one for one in self.records() if _is_due(one, now)]
         return sorted(due, key=lambda one: instant_text(one.looked_at) if one.looked_at else "")
 
     def records(self) -> list[OwnerRecord]:
@@ -178,6 +181,11 @@ class Owners:
         columns = "id, github_id, full_name, tracked, configured_as, state"
         rows = self._db.execute(f"SELECT {columns} FROM repository WHERE {condition}", (value,)).fetchall()  # noqa: S608
         return [_Row(*row) for row in rows]
+
+
+def _is_due(one: OwnerRecord, now: datetime) -> bool:
+    waits = one.next_look_at is not None and now < one.next_look_at <= now + _LONGEST_WAIT
+    return not waits or (one.looked_at is not None and one.looked_at > now)
 
 
 def configure(db: Database, keys: Sequence[str], now: datetime) -> None:

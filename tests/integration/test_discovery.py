@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,22 @@ def test_when_the_next_look_is_due_survives_a_restart(world: World) -> None:
     assert record.next_look_at is not None
     assert (record.next_look_at - world.bench.time.at).total_seconds() == HOUR
     assert (record.repositories, record.failures, record.last_error) == (3, 0, None)
+
+
+@pytest.mark.parametrize("jump", [-600, -3 * HOUR, -400 * 24 * HOUR])
+def test_a_clock_that_jumps_back_holds_up_no_look(world: World, jump: float) -> None:
+    world.look()
+    world.bench.time.at += timedelta(seconds=jump)
+    assert len(world.look()) == 2
+    assert world.look() == []
+
+
+def test_a_clock_that_jumps_back_while_looks_fail_holds_them_up_no_longer_than_they_wait(world: World) -> None:
+    world.bench.github.faults.add(r"^/users/octo", Status(404))
+    world.look()
+    world.bench.time.at -= timedelta(days=400)
+    assert len(world.look()) == 1
+    assert world.look() == []
 
 
 def test_a_hint_brings_the_next_look_forward_and_one_more_after_it(world: World) -> None:
