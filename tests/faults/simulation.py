@@ -142,7 +142,7 @@ class FakeGitHub:
 
     def settle(self, queries: Any, answers: Any) -> Any:
         """No repository of the fake is ever lost."""
-        return answers
+        return iter(answers)
 
     def token_facts(self) -> None:
         """Asked to see whether GitHub is up at all; nobody looks at what it tells."""
@@ -462,8 +462,10 @@ class Simulation:
                 "SELECT guid FROM delivery WHERE status = 'accepted' AND NOT acted"
             ).fetchall()
             parked = self.database.execute("SELECT count(*) FROM job WHERE parked").fetchone()[0]
+            defects = self.database.execute("SELECT error FROM run WHERE error LIKE 'unexpected%'").fetchall()
         assert waiting == [], f"accepted and never acted on: {waiting}"
         assert parked == 0, "a job is parked although GitHub answers"
+        assert defects == [], f"runs ended in defects: {defects}"
 
 
 def play(seed: int, steps: int, *, broken: Callable[[Simulation], None] | None = None) -> Simulation:
