@@ -143,6 +143,10 @@ class GitHub:
         self.governor.observe(GRAPHQL, mark, status=200, headers=self._charged(), background=True)
         return answers
 
+    def settle(self, _queries: Sequence[HeadsQuery], answers: list[RepositoryHeads]) -> Iterator[RepositoryHeads]:
+        """Every name leads to its repository here."""
+        return iter(answers)
+
     def _answer(self, query: HeadsQuery) -> RepositoryHeads:
         number = int(query.repository.name)
         self._world.see(number, self._time.seconds)

@@ -216,7 +216,18 @@ def _unknown_status(answer: Answer) -> Answer:
         Replace(_without_ids),
         Replace(_unknown_status),
     ],
-    ids=str,
+    ids=[
+        "html",
+        "empty",
+        "404",
+        "422",
+        "502",
+        "a-file-less",
+        "another-blob",
+        "another-base",
+        "no-ids",
+        "unknown-status",
+    ],
 )
 def test_a_comparison_that_is_no_use_costs_the_long_way_and_nothing_else(stocked: Bench, fault: Any) -> None:
     stocked.github.faults.add("/compare/", fault)
