@@ -34,6 +34,10 @@ _ROWS = (
     DELETE FROM entry WHERE (branch_id, path, since) IN (
         SELECT branch_id, path, since FROM entry WHERE branch_id = ? LIMIT ?)
     """,
+    """
+    DELETE FROM folder WHERE (branch_id, parent, path) IN (
+        SELECT branch_id, parent, path FROM folder WHERE branch_id = ? LIMIT ?)
+    """,
     'DELETE FROM "commit" WHERE rowid IN (SELECT rowid FROM "commit" WHERE branch_id = ? LIMIT ?)',
     """
     DELETE FROM entity_version WHERE id IN (
