@@ -310,7 +310,7 @@ class Routine:
 
     def _follow(self, attempt: Attempt, read: HeadRead) -> RunResult | None:
         announced = self._announcements(attempt)
-        believed = any(_target(item) == read.head for item in announced)
+        believed = self._is_news(attempt, read.head, announced)
         if not believed and self._known_before(attempt, read.head):
             if not self._settled(attempt, read.head):
                 return None
@@ -337,6 +337,18 @@ class Routine:
             ):
                 return None
         return self._update(attempt, read, listed, announced, None)
+
+    def _is_news(self, attempt: Attempt, head: str, announced: Sequence[Announcement]) -> bool:
+        """Whether a delivery that was not acted on yet says that the branch goes there, and is not just late.
+
+        One that leads on from what is stored, perhaps over others, is news whatever was before. Of the rest, those are
+        late whose head the branch is known to have had already: a stale answer must not make them true.
+        """
+        if not any(_target(item) == head for item in announced):
+            return False
+        if head in _reached(attempt.facts.head_sha, announced):
+            return True
+        return not (self._jobs.moved_away(attempt.claim.branch_id, head) or self._known_before(attempt, head))
 
     def _known_before(self, attempt: Attempt, head: str) -> bool:
         branch = attempt.claim.branch_id
@@ -405,3 +417,14 @@ class Routine:
 def _target(item: Announcement) -> str | None:
     """The head an announcement promises, if it named one; a deletion promises that there is none."""
     return NO_BRANCH if item.after == ZERO_SHA else item.after
+
+
+def _reached(stored: str | None, announced: Sequence[Announcement]) -> set[str | None]:
+    """The heads that announcements lead to, one after another, from what is stored."""
+    reached: set[str | None] = set()
+    places = {stored}
+    while places:
+        found = {_target(item) for item in announced if item.before in places} - reached
+        reached |= found
+        places = found
+    return reached

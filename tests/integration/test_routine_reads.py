@@ -196,3 +196,32 @@ def test_what_is_stored_is_compared_with_github_by_the_tree_of_its_commit(bench:
     assert "GitHub's tree of" in compared(bench)[0]
     bench.github.faults.add(r"/commits\?", Status(404, {"message": "Not Found"}))
     assert "no longer has" in compared(bench)[0]
+
+
+def test_a_late_push_and_a_stale_answer_that_agree_do_not_move_the_branch_back(bench: Bench) -> None:
+    first = bench.repo.head()
+    bench.sync()
+    middle = bench.repo.commit({"middle.txt": b"1\n"})
+    newest = bench.repo.commit({"newest.txt": b"2\n"})
+    bench.sync()
+    bench.announce(first, middle)  # late: what it tells of is behind us
+    bench.github.stale("octo/data", "main", middle, reads=2)
+    assert bench.work() is None
+    assert bench.facts().head_sha == newest
+    bench.settle()
+    bench.assert_equal_to_git()
+
+
+def test_a_reset_at_the_end_of_several_pushes_is_followed_at_once(bench: Bench) -> None:
+    bench.sync()
+    older = bench.repo.head()
+    stored = bench.repo.commit({"stored.txt": b"1\n"})
+    bench.sync()
+    between = bench.repo.commit({"between.txt": b"2\n"})
+    bench.repo.reset("main", older or "")
+    bench.announce(stored, between)
+    bench.announce(between, older)
+    bench.settle()
+    assert bench.facts().head_sha == older
+    assert [run.after for run in bench.history.runs(before_id=None, limit=1)] == [older]
+    bench.assert_equal_to_git()
