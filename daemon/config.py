@@ -41,7 +41,7 @@ from daemon.settings import (
     WebhookSettings,
     settings,
 )
-from daemon.values import Address, nearest, shown
+from daemon.values import Address, nearest, shown, url_passwords
 
 __all__ = [
     "ActionRule",
@@ -260,7 +260,8 @@ def _origin(layers: Sequence[Layer], keys: Iterable[str]) -> str:
 def _config(tree: _Tree, path: Path | None, environ: Mapping[str, str], cwd: Path) -> Config:
     sections = {section: getattr(tree, section) for section in _Tree.model_fields if section != "repositories"}
     folder = cwd / (environ.get("STATE_DIRECTORY", "").partition(":")[0] or cwd)
-    sections["storage"] = replace(tree.storage, url=f"sqlite:///{folder / tree.storage.sqlite_path}")
+    if not tree.storage.is_postgres:
+        sections["storage"] = replace(tree.storage, url=f"sqlite:///{folder / tree.storage.sqlite_path}")
     rules = tuple(_rule(table) for table in tree.repositories)
     return Config(**sections, repositories=rules, source=path)
 
@@ -365,10 +366,11 @@ def _advice(config: Config, layers: Sequence[Layer]) -> Iterator[str]:
             f"webhook.github_hook_addresses lets nobody in at {webhook.listen}, where only a proxy can connect; "
             "name it in webhook.trusted_proxies"
         )
-    held = [config.github.secret, config.webhook.secret, config.admin.secret]
+    held = [config.github.secret, config.webhook.secret, config.admin.secret, config.storage.secret]
     files = [secret.file for secret in held if secret.file] + [config.github.private_key_file]
     in_file = any(isinstance(one, Secret) and one.inline for one in _leaves(layers[1]))
-    files.append(config.source if in_file else None)
+    in_url = bool(url_passwords(config.storage.url)) and layers[1].has("storage.url")
+    files.append(config.source if in_file or in_url else None)
     for path in files:
         if path is not None and readable_by_others(path):
             yield f"every user of this machine may read {path}, which holds a secret; chmod 600 it"

@@ -17,13 +17,14 @@ from daemon.github.governor import Governor
 from daemon.logs import get_logger
 from daemon.metrics import Metrics
 from daemon.model import Collection, ContentRules, RepositoryRef, TrackedRepository
+from daemon.node import Node
 from daemon.store.actions import Actions
 from daemon.store.budgets import Budgets
-from daemon.store.database import Database, StatementSeen
 from daemon.store.entities import Entities
 from daemon.store.feed import Feed
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
+from daemon.store.opening import open_store
 from daemon.store.owners import Owners
 from daemon.store.pruning import Pruning
 from daemon.store.repositories import Repositories
@@ -44,9 +45,10 @@ class Core:
 
     def __init__(self, config: Config, *, clock: Clock, metrics: Metrics) -> None:
         self.config = config
-        self.clock = clock
         self.metrics = metrics
-        self.database = open_store(config, clock, on_statement=metrics.statement_seen)
+        self.database = open_store(config.storage, clock=clock, on_statement=metrics.statement_seen)
+        self.clock = clock = self.database.shared_clock()
+        self.node = Node(self.database, clock=clock, config=lambda: self.config)
         self.repositories = Repositories(self.database)
         self.jobs = Jobs(self.database)
         self.snapshots = Snapshots(self.database)
@@ -89,6 +91,13 @@ class Core:
             on_identity=self.refresh,
         )
         self.track()
+
+    def recover(self) -> int:
+        """Take back what a killed process was doing, where nobody else can be alive; how many jobs.
+
+        Leases in a store that others share run out by themselves.
+        """
+        return 0 if self.database.shared else self.jobs.recover(now=self.clock.now())
 
     def adopt(self, config: Config) -> None:
         """Go on with another configuration; everything is due. Raises StoreError, and the old one stays."""
@@ -169,11 +178,6 @@ class Core:
     def close(self) -> None:
         self.share_budget()
         self.database.close()
-
-
-def open_store(config: Config, clock: Clock, *, on_statement: StatementSeen | None = None) -> Database:
-    """The configured store, locked for this process. Raises StoreLocked, StoreIncompatible, StoreUnavailable."""
-    return Database.open(config.storage.sqlite_path, clock=clock, on_statement=on_statement)
 
 
 def client_settings(config: Config) -> ClientSettings:

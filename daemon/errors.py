@@ -7,6 +7,7 @@
     ├── Refusal                 answer the sender with this status; nothing is stored
     ├── StoreError
     │   ├── StoreUnavailable    disk full, locked, I/O error: try again later (503)
+    │   │   └── StoreInterrupted  the database ended the transaction: nothing was written, try again at once
     │   ├── StoreLocked         another daemon owns the store (exit 1)
     │   ├── StoreIncompatible   not our file, damaged, or made by a newer program (exit 1)
     │   └── LeaseLost           another worker owns the job now: drop what was being done
@@ -77,6 +78,10 @@ class StoreError(HeadwaterError):
 
 class StoreUnavailable(StoreError):
     """The store cannot be written or read right now (disk full, locked, I/O error)."""
+
+
+class StoreInterrupted(StoreUnavailable):
+    """The database ended a transaction half way (a deadlock, a restart): nothing of it was written."""
 
 
 class StoreLocked(StoreError):

@@ -897,3 +897,17 @@ class SearchPage:
 
     items: tuple[SearchHit, ...]
     position: SearchPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One daemon of those that share a store, as it last told of itself."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    config_digest: str
+    admin_url: str | None

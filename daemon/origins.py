@@ -30,11 +30,12 @@ NOT_SETTINGS = {"HEADWATER_CONFIG", *(f"HEADWATER_{name}" for name in ("REPOSITO
 _SERVICE_LINK = re.compile(r"HEADWATER_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)?)")
 FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 SHORTHANDS = {"GITHUB_TOKEN": ("github", "token"), "GITHUB_WEBHOOK_SECRET": ("webhook", "secret")}
-SECRETS = (("github", "token"), ("webhook", "secret"), ("admin", "token"))
+SECRETS = (("github", "token"), ("webhook", "secret"), ("admin", "token"), ("storage", "password"))
 CREDENTIAL_KEYS = {
     "github_token": ("github", "token_file"),
     "github_webhook_secret": ("webhook", "secret_file"),
     "admin_token": ("admin", "token_file"),
+    "storage_password": ("storage", "password_file"),
     "github_private_key": ("github", "private_key_file"),
 }
 LISTS = ("repositories", "actions")

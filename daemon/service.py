@@ -36,6 +36,7 @@ from daemon.model import (
 from daemon.redaction import Redactor
 from daemon.samples import Samples
 from daemon.store.hooklog import HookLog
+from daemon.store.nodes import HEARTBEAT_SECONDS
 from daemon.store.search import INDEXED_AT_ONCE
 from daemon.sync.routine import Interrupted
 from daemon.sync.workers import Workers
@@ -140,9 +141,11 @@ class Service:
         sys.setswitchinterval(SWITCH_SECONDS)
         self._warn()
         self._core = core = Core(self.config, clock=self._clock, metrics=self._metrics)
+        self._clock = core.clock
+        core.node.beat()
         self._samples = Samples(core, self._metrics)
         self._hub = Hub(core.feed, executor=self._reads, loop=asyncio.get_running_loop())
-        recovered = core.jobs.recover(now=self._clock.now())
+        recovered = core.recover()
         core.repositories.everything_due()
         if recovered:
             log.info("queue.recovered", jobs=recovered)
@@ -150,7 +153,7 @@ class Service:
             core.jobs,
             core.routine,
             clock=self._clock,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=self._core.node.id,
             settings=self._worker_settings,
             on_run=self._after_run,
             on_start=self._hub.sync_started,
@@ -190,6 +193,7 @@ class Service:
             environ=self._environ,
             redact=Redactor(self.secret_values),
             on_end=self._metrics.action_ended,
+            may_act=self._core.node.acts,
         )
         self._actions.configure(self.config.actions)
         self._addresses = HookAddresses(core.client.hook_addresses, clock=self._clock)
@@ -212,6 +216,7 @@ class Service:
         self._scheduler.every("budget", BUDGET_SECONDS, self._core.share_budget)
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
         self._scheduler.every("sample", SAMPLE_SECONDS, self._samples.take, at_once=True)
+        self._scheduler.every("heartbeat", HEARTBEAT_SECONDS, self._beat)
         self._scheduler.soon("index", self._index)  # what a kill has left
         self._scheduler.soon("neighbours", self._look_for_neighbours)
         self._scheduler.soon("prune", self._sweep_pruned)
@@ -237,6 +242,7 @@ class Service:
         self._listeners.append(listen(public, self.config.webhook.listen, inherited=inherited.get("webhook")))
         self._listeners.append(listen(admin, self.config.admin.listen, inherited=inherited.get("admin")))
         webhook, admin_url = (listener.url for listener in self._listeners)
+        self._core.node.listens(admin_url)
         self._core.database.lock_note(webhook_url=webhook, admin_url=admin_url, webhook_path=self.config.webhook.path)
         log.info("daemon.listening", webhook=webhook + self.config.webhook.path, admin=admin_url)
 
@@ -349,6 +355,7 @@ class Service:
             self._actions.stop(max(0.5, deadline - self._clock.monotonic() - 1.0))
             self._writer.stop(max(0.5, deadline - self._clock.monotonic()))
         if hasattr(self, "_core"):
+            self._leave()
             self._core.close()
 
     # -- reload -----------------------------------------------------------------------------------
@@ -438,12 +445,28 @@ class Service:
         if others := neighbours.sharers():
             log.warning("package.shared", distributions=others, remedy=neighbours.REMEDY)
 
+    def _beat(self) -> None:
+        try:
+            self._core.node.beat()
+            if self._core.database.shared:
+                self._core.refresh()  # what other nodes have learnt
+        except StoreUnavailable as error:
+            log.warning("node.heartbeat_failed", error=str(error))
+
+    def _leave(self) -> None:
+        try:
+            self._core.node.leave()
+        except StoreError as error:  # it will be taken for dead, which it is
+            log.warning("node.not_left", error=str(error))
+
     def _sweep(self) -> None:
         now = self._clock.now()
         if not self._agrees_with_github(now):
             log.warning("store.not_swept", reason="this machine's clock and GitHub's are days apart; correct it")
             return
         try:
+            if not self._core.node.turn("sweep", SWEEP_SECONDS * 1.5):
+                return
             retention = self.config.storage.delivery_retention_seconds
             rows = self._core.history.sweep(now=now, delivery_retention_seconds=retention)
             rows += self._core.snapshots.sweep(now=now)
@@ -484,6 +507,8 @@ class Service:
     def _renew_entities(self) -> None:
         """Whose collections have changed: make the entities anew from the store. What is left over is for next time."""
         try:
+            if not self._core.node.turn("entities", ENTITY_SECONDS * 3):
+                return
             if done := self._core.renew_entities(check=self._unless_stopping):
                 log.info("entities.renewed", branches=done)
         except Interrupted:
@@ -560,6 +585,8 @@ class Service:
             feed=core.feed,
             hub=self._hub,
             search=core.search,
+            node=self._core.node.id,
+            nodes=self._core.node.every,
             executor=self._reads,
             promise=self._promise,
             syncs=self._workers.progress,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -29,11 +30,13 @@ from daemon.values import (
     parse_full_name,
     parse_host_name,
     parse_path,
+    parse_postgres_url,
     parse_proxy,
     parse_public_url,
     parse_size,
     parse_text,
     shown,
+    url_passwords,
 )
 
 FORBID_UNKNOWN = ConfigDict(extra="forbid")
@@ -99,10 +102,12 @@ def _pattern(value: Any) -> str:
 
 
 def _storage_url(value: Any) -> str:
-    hint = "write sqlite:///relative/file.db or sqlite:////absolute/file.db"
+    hint = "write sqlite:///relative/file.db, sqlite:////absolute/file.db or postgresql://user@host/database"
     scheme, colon, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
-    if scheme in {"postgresql", "postgres"}:  # the rest may hold a password
-        raise ValueError(f"PostgreSQL is not supported by this version yet; {hint}")
+    if scheme in {"postgresql", "postgres"}:
+        if find_spec("psycopg") is None:
+            raise ValueError("needs psycopg, which is not installed; pip install 'headwater[postgres]'")
+        return parse_postgres_url(value)
     if scheme != "sqlite" or not colon:
         raise ValueError(f"is not the URL of a database; {hint}")
     path = rest.removeprefix("/")
@@ -289,8 +294,17 @@ class StorageSettings:
     url: Annotated[
         str,
         PlainValidator(_storage_url),
-        _key(None, "The database; a relative file is under $STATE_DIRECTORY when systemd sets it, else here."),
-    ] = "sqlite:///headwater.db"
+        _key(
+            None, "`sqlite:///file` (when relative under $STATE_DIRECTORY, else here) or `postgresql://user@host/db`."
+        ),
+    ] = field(default="sqlite:///headwater.db", repr=False)  # it may hold a password
+    secret: Annotated[
+        InstanceOf[Secret],
+        _key(
+            "password",
+            "PostgreSQL's password, where neither the URL nor libpq's own ways bring it.",
+        ),
+    ] = field(default_factory=Secret, repr=False)
     delivery_retention_seconds: Annotated[
         float,
         _seconds(FOUR_DAYS, '"4d", GitHub\'s redelivery window and a day,'),
@@ -303,8 +317,17 @@ class StorageSettings:
     ] = 30 * 86400.0
 
     @property
+    def is_postgres(self) -> bool:
+        """Whether the store is one that several daemons may share."""
+        return not self.url.startswith("sqlite:")
+
+    def password(self) -> str | None:
+        """The password in force; its file is read again."""
+        return self.secret.first()
+
+    @property
     def sqlite_path(self) -> Path:
-        """The database file; absolute once loaded."""
+        """The database file of a store on SQLite; absolute once loaded."""
         return Path(self.url.removeprefix("sqlite:///"))
 
 
@@ -476,9 +499,9 @@ class Config:
 
     def secret_values(self) -> list[str]:
         """Every secret there is or was, for redaction. Reads no file."""
-        secrets = [self.github.secret, self.webhook.secret, self.admin.secret]
+        secrets = [self.github.secret, self.webhook.secret, self.admin.secret, self.storage.secret]
         secrets += [action.secret for action in self.actions]
-        return [value for secret in secrets for value in secret.seen()]
+        return [value for secret in secrets for value in secret.seen()] + url_passwords(self.storage.url)
 
 
 @dataclass(frozen=True, slots=True)

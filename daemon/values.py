@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 LONGEST_SECONDS = 3650 * 86400.0  # longer ones overflow datetime arithmetic sooner or later
 LARGEST_BYTES = 2**53
@@ -183,6 +183,29 @@ def parse_api_url(value: Any) -> str:
 def parse_public_url(value: Any) -> str:
     """An http or https URL that GitHub, or a receiver, is reached at."""
     return _parse_url(value, query=True).geturl()
+
+
+def parse_postgres_url(value: str) -> str:
+    """The URL of a PostgreSQL database as libpq takes it; what of it libpq does not know, it says when it is opened."""
+    hint = "write postgresql://user@host/database, and the password as storage.password_file"
+    try:
+        url = urlsplit(value)
+        _ = url.port
+    except ValueError as error:
+        raise ValueError(f"is not the URL of a database: its host or port is malformed; {hint}") from error
+    if not value.isprintable() or " " in value or url.fragment:
+        raise ValueError(f"has a space, a # or a character that must be written as %20, %23 …; {hint}")
+    if not url.path.strip("/") and "dbname" not in dict(parse_qsl(url.query)):
+        raise ValueError(f"names no database; {hint}")
+    return value
+
+
+def url_passwords(value: str) -> list[str]:
+    """Every spelling of the passwords that the URL of a database holds."""
+    url = urlsplit(value)
+    written = [password for key, password in parse_qsl(url.query) if key in ("password", "sslpassword")]
+    written += [url.password] if url.password else []
+    return [spelling for one in written for spelling in dict.fromkeys((one, unquote(one), quote(one, safe="")))]
 
 
 def _parse_url(value: Any, *, query: bool = False) -> SplitResult:

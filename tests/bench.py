@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from engines import open_store
 from harness import TOKEN
 
 from daemon.clock import Clock
@@ -27,7 +28,6 @@ from daemon.model import (
     RunResult,
     Trigger,
 )
-from daemon.store.database import Database
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
 from daemon.store.repositories import Repositories
@@ -80,7 +80,7 @@ class Bench:
     timeout_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        self.database = Database.open(self.folder / "bench.db", clock=self.time.clock, busy_seconds=self.busy_seconds)
+        self.database = open_store(self.folder / "bench.db", clock=self.time.clock, busy_seconds=self.busy_seconds)
         self.repositories = Repositories(self.database)
         self.jobs = Jobs(self.database)
         self.snapshots = Snapshots(self.database)

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 from app_key import AppKey, make_key
+from engines import Server
 from harness import TOKEN, Daemon
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, one for each process of the tests."""
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture

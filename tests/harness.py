@@ -51,6 +51,7 @@ class Daemon:
         reconcile: str = "1h",
         token: str | None = TOKEN,
         secret: str | None = SECRET,
+        storage: str | None = None,
         sections: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder
@@ -61,6 +62,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.variables: dict[str, str] = {}  # of its environment, beyond the usual
         self.fds: tuple[int, ...] = ()  # that it inherits
+        self._starts = 0
         self.session = requests.Session()
         self.session.trust_env = False
         sections = sections or {}
@@ -72,6 +74,7 @@ class Daemon:
             "reconcile": reconcile,
             "token": token,
             "secret": secret,
+            "storage": storage or f"sqlite:///{self.database}",
             "sections": sections,
         }
         self.write_config()
@@ -87,7 +90,7 @@ class Daemon:
         lines += [f'secret = "{s["secret"]}"'] if s["secret"] else []
         lines += ["[admin]", 'listen = "127.0.0.1:0"', more.get("admin", "")]
         lines += ["[polling]", f'interval = "{s["interval"]}"', f'reconcile_interval = "{s["reconcile"]}"']
-        lines += [more.get("polling", ""), "[storage]", f'url = "sqlite:///{self.database}"', more.get("storage", "")]
+        lines += [more.get("polling", ""), "[storage]", f'url = "{s["storage"]}"', more.get("storage", "")]
         lines += ["[sync]", more.get("sync", ""), "[server]", 'shutdown_timeout = "10s"', "[log]", 'level = "debug"']
         lines += ['format = "json"']
         for name in s["repositories"]:
@@ -110,6 +113,7 @@ class Daemon:
         )
 
     def start(self, *, ready: bool = True) -> Daemon:
+        self._starts += 1
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("run"), stdout=log, stderr=log, env=self.environ(), pass_fds=self.fds
@@ -122,12 +126,21 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+        if self.settings["storage"].startswith("postgresql:"):
+            return self._said_where()
         facts = Database.locked_by(self.database)
         if not facts or not facts.get("admin_url") or facts.get("pid") != self.process.pid:
             return False
         self.admin_url = str(facts["admin_url"])
         self.webhook_url = str(facts["webhook_url"]) + str(facts["webhook_path"])
         return True
+
+    def _said_where(self) -> bool:
+        """Where it listens, as its log says of this start."""
+        said = self.log_lines("daemon.listening")
+        if len(said) == self._starts:
+            self.admin_url, self.webhook_url = said[-1]["admin"], said[-1]["webhook"]
+        return len(said) == self._starts
 
     def kill(self) -> None:
         assert self.process is not None

@@ -40,7 +40,10 @@ Pair = tuple[str, int]
 
 
 class ActionRunner:
-    """Runs the configured actions. ``on_end`` hears of each execution: its kind, and whether it failed."""
+    """Runs the configured actions. ``on_end`` hears of each execution: its kind, and whether it failed.
+
+    ``may_act`` is asked before anything is begun: of those that share a store one acts.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class ActionRunner:
         environ: Mapping[str, str] = os.environ,
         redact: Callable[[str], str] = lambda text: text,
         on_end: Callable[[str, bool], None] = lambda _kind, _failed: None,
+        may_act: Callable[[], bool] = lambda: True,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._store = actions
@@ -59,6 +63,7 @@ class ActionRunner:
         self._environ = environ
         self._redact = redact
         self._on_end = on_end
+        self._may_act = may_act
         self._jitter = jitter
         self._transport = Transport()
         self._actions: Mapping[str, Action] = {}
@@ -136,7 +141,7 @@ class ActionRunner:
 
     def _dispatch(self) -> float:
         """Look through what is new and begin what is due; how long to sleep then."""
-        if not self._actions:
+        if not self._actions or not self._may_act():
             return IDLE_SECONDS
         while self._store.scan(self._concerns):
             pass
@@ -161,7 +166,7 @@ class ActionRunner:
     def _serve(self, pair: Pair) -> None:
         """Act on the branch for as long as that goes well and there is something to do."""
         try:
-            while not self._stopping.is_set() and self.step(pair):
+            while not self._stopping.is_set() and self._may_act() and self.step(pair):
                 pass
         except StoreError as error:  # progress is not stored: it is repeated
             log.warning("actions.store_failed", error=str(error))

@@ -11,10 +11,10 @@ from daemon.clock import Clock
 from daemon.commands.status import every_action
 from daemon.commands.sync import Asking
 from daemon.config import Config
-from daemon.core import open_store
 from daemon.errors import HeadwaterError
 from daemon.store.actions import Actions
 from daemon.store.database import Database
+from daemon.store.opening import open_store, open_to_read
 from daemon.web.answers import action_json
 
 SHORT = 7
@@ -23,7 +23,7 @@ COLOURS = {"done": "green", "pending": "cyan", "failed": "red"}
 
 def action_rows(config: Config) -> list[dict[str, Any]]:
     """Every action by branch, with the API's fields. Raises StoreError without a store."""
-    database = Database.open_read_only(config.storage.sqlite_path, clock=Clock())
+    database = open_to_read(config.storage, clock=Clock())
     try:
         return [action_json(record) for record in every_action(Actions(database))]
     finally:
@@ -35,10 +35,10 @@ def retry(config: Config, action: str | None) -> int:
 
     Raises HeadwaterError for an action that there is not, and when the daemon does not answer.
     """
-    daemon = Database.locked_by(config.storage.sqlite_path)
+    daemon = None if config.storage.is_postgres else Database.locked_by(config.storage.sqlite_path)
     if daemon and daemon.get("admin_url"):
         return Asking(config, str(daemon["admin_url"])).retry_actions(action)
-    database = open_store(config, Clock())
+    database = open_store(config.storage, clock=Clock())
     try:
         actions = Actions(database)
         if action is not None and not actions.knows(action):

@@ -29,6 +29,7 @@ from daemon.model import (
 from daemon.store.database import Database
 from daemon.store.entities import Entities
 from daemon.store.feed import Feed
+from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.store.search import Search
 from daemon.store.snapshots import Snapshots
@@ -99,7 +100,7 @@ class Reader:
 @contextmanager
 def reading(config: Config) -> Iterator[Database]:
     """The store, in one read transaction. Raises StoreError without one."""
-    database = Database.open_read_only(config.storage.sqlite_path, clock=Clock())
+    database = open_to_read(config.storage, clock=Clock())
     try:
         with database.read():
             yield database

@@ -16,7 +16,7 @@ from daemon.clock import Clock
 from daemon.config import Config
 from daemon.model import ActionRecord, RepositoryRecord
 from daemon.store.actions import Actions
-from daemon.store.database import Database
+from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.triggers.schedule import promised_seconds
 from daemon.web.answers import branch_json, iso
@@ -42,7 +42,7 @@ COLOURS = {"fresh": "green", "stale": "yellow", "syncing": "cyan", "failed": "re
 def branch_rows(config: Config) -> list[dict[str, Any]]:
     """Every tracked branch with the API's fields and ``repository``. Raises StoreError without a store."""
     clock = Clock()
-    database = Database.open_read_only(config.storage.sqlite_path, clock=clock)
+    database = open_to_read(config.storage, clock=clock)
     try:
         records = list(Repositories(database).every())
         actions = every_action(Actions(database))

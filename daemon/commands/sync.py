@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,9 +26,10 @@ from daemon.model import BranchFacts, JobRecord, RunRecord, Trigger
 from daemon.store.database import Database
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
+from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
-from daemon.sync.workers import Workers
+from daemon.sync.workers import LEASE_SECONDS, Workers
 from daemon.web.answers import run_json
 
 POLL_SECONDS = 0.1
@@ -89,7 +89,8 @@ def sync_now(config: Config, names: Sequence[str], *, trigger: Trigger = Trigger
             "GitHub is not configured: set github.token (or GITHUB_TOKEN), github.app_id, "
             "or github.anonymous = true for public repositories"
         )
-    if url := daemon_url(config.storage.sqlite_path, Clock()):
+    # On PostgreSQL this process is one more node.
+    if not config.storage.is_postgres and (url := daemon_url(config.storage.sqlite_path, Clock())):
         return Asking(config, url).sync(names, trigger)
     core = Core(config, clock=Clock(), metrics=Metrics())
     logs.configure(
@@ -125,17 +126,18 @@ class _Working:
             core.jobs,
             core.routine,
             clock=core.clock,
-            owner=f"{socket.gethostname()}:{os.getpid()}:sync",
+            owner=core.node.id,
             settings=lambda: core.config.sync,
         )
 
     def sync(self, names: Sequence[str], trigger: Trigger) -> list[SyncResult]:
         core = self._core
-        core.jobs.recover(now=core.clock.now())
+        core.recover()
         self._discover(names)
         branches = list(_branches(core.repositories, names or every_name(core.config, core.repositories)))
         ids = [branch.id for _, branch in branches]
         core.jobs.want(ids, trigger, now=core.clock.now())
+        self._workers.start_heartbeat()
         with _progress_bars() as bars:
             self._work(ids, bars)
         core.renew_entities()  # where the rules have changed and the commit has not
@@ -155,7 +157,7 @@ class _Working:
         """Claim until every wanted branch is done or has failed once; waits only where GitHub lags behind."""
         clock, jobs = self._core.clock, self._core.jobs
         while open_ids := [branch_id for branch_id in ids if not _ended(jobs.record(branch_id))]:
-            claim = jobs.claim("sync", now=clock.now(), lease_seconds=3600.0, branch_ids=open_ids)
+            claim = jobs.claim(self._core.node.id, now=clock.now(), lease_seconds=LEASE_SECONDS, branch_ids=open_ids)
             if claim is None:
                 clock.sleep(POLL_SECONDS)
                 continue
@@ -173,7 +175,7 @@ class Asking:
         self._last_alive = self._clock.monotonic()
 
     def sync(self, names: Sequence[str], trigger: Trigger) -> list[SyncResult]:
-        database = Database.open_read_only(self._config.storage.sqlite_path, clock=self._clock)
+        database = open_to_read(self._config.storage, clock=self._clock)
         try:
             names = names or every_name(self._config, Repositories(database))
             for name in names:

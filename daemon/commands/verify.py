@@ -14,7 +14,7 @@ from daemon.errors import GitHubError
 from daemon.github.client import GitHubClient
 from daemon.github.governor import Governor
 from daemon.model import BranchFacts, RepositoryRef, Trigger
-from daemon.store.database import Database
+from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
 from daemon.sync.audit import compare_with_github, examine
@@ -72,7 +72,7 @@ def verify_stored(config: Config, names: Sequence[str], *, repair: bool) -> list
 
 def _examine_all(config: Config, names: Sequence[str]) -> list[Report]:
     clock = Clock()
-    database = Database.open_read_only(config.storage.sqlite_path, clock=clock)
+    database = open_to_read(config.storage, clock=clock)
     client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))
     try:
         repositories, snapshots = Repositories(database), Snapshots(database)

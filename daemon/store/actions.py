@@ -89,7 +89,7 @@ _OLDEST_NEEDED = """
     SELECT min(needed) FROM (
         SELECT min(scanned_id) + 1 AS needed FROM action
         UNION ALL
-        SELECT min(done_id) + 1 FROM action_state WHERE wanted_id > done_id)
+        SELECT min(done_id) + 1 FROM action_state WHERE wanted_id > done_id) AS needs
 """
 
 

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from peewee import QueryEvent, SqliteDatabase
 from playhouse.migrations import Runner
@@ -44,6 +44,16 @@ _PRAGMAS: dict[str, str | int] = {
 }
 
 StatementSeen = Callable[[str, float], None]
+
+
+class Cursor(Protocol):
+    """What a statement gave, as every driver has it."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class _Connection(sqlite3.Connection):
@@ -85,10 +95,13 @@ class _Sqlite(SqliteDatabase):
 
 
 class Database:
-    """One store, usable from any thread. ``execute``, ``executemany`` and ``run`` work inside ``read`` or ``write``.
+    """One store, usable from any thread. Statements work inside ``read`` or ``write``.
 
-    ``on_statement`` is told the text and the seconds of every statement.
+    ``on_statement`` is told the text and the seconds of every statement. ``shared`` is whether other processes may
+    write at the same time; ``name`` is what the store is called in errors.
     """
+
+    shared = False
 
     def __init__(
         self,
@@ -100,19 +113,24 @@ class Database:
         on_statement: StatementSeen | None = None,
     ) -> None:
         self.path = path
-        self._clock = clock
-        self._busy_seconds = busy_seconds
-        self._on_statement = on_statement
+        self._begin(str(path), clock, busy_seconds, on_statement)
         self._sqlite = _Sqlite(path, busy_seconds=busy_seconds, read_only=read_only)
         if on_statement is not None:
             self._sqlite.query_hooks.append(self._seen)
+        self._file: tuple[int, int] | None = None
+
+    def _begin(self, name: str, clock: Clock, busy_seconds: float, on_statement: StatementSeen | None) -> None:
+        """What a store on any engine has."""
+        self.name = name
+        self._clock = clock
+        self._busy_seconds = busy_seconds
+        self._on_statement = on_statement
         self._local = threading.local()
         self._writing = FairLock()
         self._using = threading.Condition()
         self._users = 0
         self._closed = False
         self._lock: LockFile | None = None
-        self._file: tuple[int, int] | None = None
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -169,6 +187,13 @@ class Database:
         if self._lock is not None:
             self._lock.note(**facts)
 
+    def shared_clock(self) -> Clock:
+        """The clock that everybody who writes to this store goes by."""
+        return self._clock
+
+    def read_clock(self) -> None:
+        """Follow that clock, when it is another than this machine's."""
+
     def close(self) -> None:
         """Refuse new work, wait ``busy_seconds`` for what runs, close every connection, release the lock."""
         with self._using:
@@ -176,6 +201,9 @@ class Database:
                 return
             self._closed = True
             idle = self._using.wait_for(lambda: self._users == 0, timeout=self._busy_seconds)
+        self._disconnect(idle=idle)
+
+    def _disconnect(self, *, idle: bool) -> None:
         if idle:  # closing a connection under a running statement would crash the process
             for connection in list(self._sqlite.opened):
                 connection.close()
@@ -189,15 +217,16 @@ class Database:
     # -- transactions -----------------------------------------------------------------------------
 
     @contextmanager
-    def write(self) -> Iterator[None]:
+    def write(self, *, alone: bool = True) -> Iterator[None]:  # noqa: ARG002 - SQLite always is
         """One write transaction, durable when the block ends. Within another ``write`` it is a part of that one,
         undone alone when it raises.
 
+        Not ``alone`` is for contents, which nothing shows yet: others may then write meanwhile, where the engine can.
         Raises StoreUnavailable (locked, full, I/O error) and RuntimeError inside ``read``.
         """
         mode = getattr(self._local, "mode", None)
         if mode == "read":
-            raise RuntimeError("a write inside a read: SQLite may refuse to upgrade the transaction")
+            raise RuntimeError("a write inside a read: the transaction cannot be upgraded")
         if mode == "write":
             with self._explained(), self._sqlite.atomic():
                 yield
@@ -220,16 +249,20 @@ class Database:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """The turn of this thread to write, with what is left of the busy time for SQLite's own lock."""
-        started = self._clock.monotonic()
-        if not self._writing.acquire(self._busy_seconds):
-            raise StoreUnavailable(f"{self.path} was busy with other writes for {self._busy_seconds:g} s")
-        try:
+        with self._queued() as left:
             with self._explained():
                 self._assert_same_file()
-                left = self._busy_seconds - (self._clock.monotonic() - started)
-                milliseconds = int(max(left, _SHORTEST_BUSY_SECONDS) * 1000)
-                self._sqlite.handle().execute(f"PRAGMA busy_timeout = {milliseconds}")
+                self._sqlite.handle().execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
             yield
+
+    @contextmanager
+    def _queued(self) -> Iterator[float]:
+        """The turn of this thread among those of the process, and the seconds of the busy time that are left."""
+        started = self._clock.monotonic()
+        if not self._writing.acquire(self._busy_seconds):
+            raise StoreUnavailable(f"{self.name} was busy with other writes for {self._busy_seconds:g} s")
+        try:
+            yield max(self._busy_seconds - (self._clock.monotonic() - started), _SHORTEST_BUSY_SECONDS)
         finally:
             self._writing.release()
 
@@ -237,7 +270,7 @@ class Database:
     def _used(self) -> Iterator[None]:
         with self._using:
             if self._closed:
-                raise StoreUnavailable(f"{self.path} is closed")
+                raise StoreUnavailable(f"{self.name} is closed")
             self._users += 1
         try:
             yield
@@ -247,9 +280,9 @@ class Database:
                 self._using.notify_all()
 
     @contextmanager
-    def _inside(self, mode: str) -> Iterator[None]:
+    def _inside(self, mode: str, connection: Any = None) -> Iterator[None]:
         self._local.mode = mode
-        self._local.connection = self._sqlite.handle()
+        self._local.connection = self._sqlite.handle() if connection is None else connection
         try:
             yield
         finally:
@@ -273,18 +306,22 @@ class Database:
 
     # -- statements -------------------------------------------------------------------------------
 
-    def execute(self, sql: str, params: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """One SQL statement, its parameters as ``?``; prepared once a connection."""
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> Cursor:
+        """One SQL statement, its parameters as ``?``, and the cursor over its rows."""
         started = time.perf_counter() if self._on_statement else 0.0
-        cursor = self._connection().execute(sql, params)
+        cursor: Cursor = self._connection().execute(sql, params)
         if self._on_statement:
             self._on_statement(sql, time.perf_counter() - started)
         return cursor
 
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a query, read as they are asked for: for those that may be large."""
+        yield from self.execute(sql, params)
+
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
         """One SQL statement for each row of parameters; the number of rows it changed."""
         started = time.perf_counter() if self._on_statement else 0.0
-        cursor = self._connection().executemany(sql, rows)
+        cursor: Cursor = self._connection().executemany(sql, rows)
         if self._on_statement:
             self._on_statement(sql, time.perf_counter() - started)
         return max(cursor.rowcount, 0)
@@ -294,8 +331,8 @@ class Database:
         self._connection()
         return query.execute(self._sqlite)
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> Any:
+        connection = getattr(self._local, "connection", None)
         if connection is None:
             raise RuntimeError("a statement outside read() and write()")
         return connection

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from daemon.model import EntityChange, EntityName, EntityNews, ParsedFile
-from daemon.store.database import Database
+from daemon.store.database import Cursor, Database
 from daemon.store.fields import display_path, instant_text, optional_plain, plain
 
 _CHUNK = 400
@@ -34,11 +34,11 @@ _STORE = """
 """
 _CLAIMS = """
     SELECT entity_type, entity_id, path, label, description, digest, commit_sha, stale FROM entity_source
-    WHERE branch_id = ? AND entity_type = ? AND entity_id = ? ORDER BY path
+    WHERE branch_id = ? AND (entity_type, entity_id) IN (VALUES {names}) ORDER BY entity_type, entity_id, path
 """
 _CURRENT = """
     SELECT entity_type, entity_id, path, label, description, digest, commit_sha, stale, deleted, id FROM entity
-    WHERE branch_id = ? AND entity_type = ? AND entity_id = ?
+    WHERE branch_id = ? AND (entity_type, entity_id) IN (VALUES {names})
 """
 _SHOW = """
     INSERT INTO entity (branch_id, entity_type, entity_id, path, path_text, label, description, digest, commit_sha,
@@ -53,8 +53,8 @@ _CLOSE_VERSION = "UPDATE entity_version SET valid_to = ? WHERE entity_key = ? AN
 _OPEN_VERSION = """
     INSERT INTO entity_version (entity_key, commit_sha, valid_from, data)
     SELECT entity.id, entity.commit_sha, ?, source.data
-    FROM entity JOIN entity_source AS source USING (branch_id, path, entity_type)
-    WHERE entity.branch_id = ? AND entity.entity_type = ? AND entity.entity_id = ?
+    FROM entity JOIN entity_source AS source USING (branch_id, path, entity_type, entity_id)
+    WHERE entity.branch_id = ? AND (entity_type, entity_id) IN (VALUES {names})
 """
 _HIDE = "UPDATE entity SET deleted = TRUE, updated_at = ? WHERE id = ?"
 _ERROR = """
@@ -181,8 +181,17 @@ class _Election:
         self._db.executemany(_ERROR, [self._duplicate(path, row) for path, row in losers])
 
     def _of(self, sql: str, names: Sequence[EntityName]) -> list[Any]:
-        # One by one: with a list of pairs SQLite reads all claims of the branch for each list.
-        return [row for name in names for row in self._db.execute(sql, (self._branch, *name))]
+        return [row for chunk in self._chunks(names) for row in self._named(sql, chunk)]
+
+    def _chunks(self, names: Sequence[EntityName]) -> Iterator[Sequence[EntityName]]:
+        """How many names one statement is about."""
+        # SQLite reads all claims of the branch for a list of pairs, and PostgreSQL takes a round trip a statement.
+        size = len(names) if self._db.shared else 1
+        return (names[start : start + size] for start in range(0, len(names), max(size, 1)))
+
+    def _named(self, sql: str, names: Sequence[EntityName], *before: Any) -> Cursor:
+        marks = ",".join(["(?, ?)"] * len(names))
+        return self._db.execute(sql.format(names=marks), (*before, self._branch, *chain.from_iterable(names)))
 
     def _hide(self, keys: Sequence[int]) -> None:
         self._db.executemany(_CLOSE_VERSION, [(self._now, key) for key in keys])
@@ -193,7 +202,8 @@ class _Election:
         changed = [name for name, row in shown.items() if name not in current or _says_else(row, current[name])]
         closed = [(self._now, current[name][9]) for name in changed if name in current]
         self._db.executemany(_CLOSE_VERSION, closed)
-        self._db.executemany(_OPEN_VERSION, [(self._now, self._branch, *name) for name in changed])
+        for chunk in self._chunks(changed):
+            self._named(_OPEN_VERSION, chunk, self._now)
         for name, row in shown.items():
             if name not in current or current[name][8]:
                 self._added.append(name)

@@ -99,7 +99,7 @@ class Entities:
         )
         named = {branch.id: branch for branch in branches}
         with self._db.read():
-            rows = self._db.execute(sql, [entity_type, *named, *bounds, *pattern, limit + 1])
+            rows = self._db.rows(sql, [entity_type, *named, *bounds, *pattern, limit + 1])
             return _page((_record(row, named[row[1]]) for row in rows), limit)
 
     def one(self, branches: Sequence[AskedBranch], entity_type: str, entity_id: str) -> EntityRecord | None:
@@ -114,7 +114,7 @@ class Entities:
     def history(self, key: int, *, limit: int = 1000) -> list[EntityVersion]:
         """What an entity was, newest first, at most ``limit`` versions, fewer when their data is large."""
         with self._db.read():
-            rows = self._db.execute(_HISTORY, (key, limit))
+            rows = self._db.rows(_HISTORY, (key, limit))
             versions = (EntityVersion(row[0], row[1], instant_value(row[2]), optional_value(row[3])) for row in rows)
             return list(_fitting(versions))
 

@@ -85,7 +85,7 @@ class Feed:
             begin = oldest - 1 if after is None else after
             if begin < oldest - 1:
                 raise LookupError(f"the changes from {begin + 1} to {oldest - 1} are not kept any more")
-            rows = self._db.execute(_AFTER, (begin, limit + 1))
+            rows = self._db.rows(_AFTER, (begin, limit + 1))
             return _page(rows, limit, most_bytes)
 
     def sweep(self, *, now: datetime, keep_seconds: float, needed: Callable[[], int | None] | None = None) -> int:

@@ -51,8 +51,8 @@ def optional_plain(text: str | None) -> str | None:
 
 
 def display_path(path: bytes) -> str:
-    """A path as text for people and SQL: bytes that are not UTF-8 become U+FFFD."""
-    return path.decode("utf-8", "replace")
+    """A path as text for people and SQL: bytes that are not UTF-8, or NUL, become U+FFFD."""
+    return path.decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 class InstantField(TextField):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from daemon.errors import StoreInterrupted
 from daemon.model import Delivery, DeliveryRecord, DeliveryStatus, RunRecord
 from daemon.store import models as tables
 from daemon.store import runs
@@ -39,6 +40,12 @@ class History:
 
         Raises StoreUnavailable: then none of them is stored.
         """
+        try:
+            return self._store(deliveries, now)
+        except StoreInterrupted:  # nothing of it is stored; GitHub would not send it again
+            return self._store(deliveries, now)
+
+    def _store(self, deliveries: Sequence[Delivery], now: datetime) -> list[DeliveryStatus]:
         with self._db.write():
             arrivals = Arrivals(self._db, now)
             outcomes = [arrivals.store(delivery) for delivery in deliveries]

@@ -34,6 +34,10 @@ _DUE = f"""
 _SOON = f"""
     {_TARGET} next_poll_at > ? AND next_poll_at <= ? AND polled_at <= ? ORDER BY next_poll_at, id LIMIT ?
 """
+_TAKE = """
+    UPDATE repository SET next_poll_at = ?, polled_at = CASE WHEN polled_at > ? THEN NULL ELSE polled_at END
+    WHERE id = ?
+"""
 _POLLED = """
     UPDATE repository SET polled_at = ?, poll_failures = 0, last_error = NULL,
                           next_poll_at = CASE WHEN hinted AND NOT ? THEN next_poll_at ELSE ? END,
@@ -57,6 +61,18 @@ def due(db: Database, *, now: datetime, limit: int, ahead_seconds: float) -> lis
         rows += db.execute(_SOON, (at, soon, at, limit - len(rows))).fetchall()
     facts = branches(db, [row[0] for row in rows])
     return [_target(row, facts.get(row[0], [])) for row in rows]
+
+
+def take(db: Database, targets: Sequence[PollTarget], *, until: datetime, now: datetime) -> list[PollTarget]:
+    """See ``Repositories.take``. Inside ``write``."""
+    marks = ",".join("?" * len(targets))
+    ids = [target.repository_id for target in targets]
+    sql = f"SELECT id, next_poll_at FROM repository WHERE id IN ({marks})"  # noqa: S608 - marks
+    due_at = {id_: optional_value(at) for id_, at in db.execute(sql, ids)}
+    kept = [target for target in targets if due_at.get(target.repository_id) == target.due_at]
+    times = (instant_text(until), instant_text(now))
+    db.executemany(_TAKE, [(*times, target.repository_id) for target in kept])
+    return kept
 
 
 def branches(db: Database, repository_ids: Sequence[int]) -> dict[int, list[BranchFacts]]:

@@ -260,6 +260,27 @@ class Outbox(Table):
     entities = JsonField(null=True, help_text="[added, modified, removed], each [[type, id], …]; NULL: none")
 
 
+class Node(Table):
+    """A daemon that shares the store, and when it was last heard of."""
+
+    id = TextField(primary_key=True)
+    host = TextField()
+    pid = IntegerField()
+    version = TextField()
+    started_at = InstantField()
+    heartbeat_at = InstantField()
+    config_digest = TextField()
+    admin_url = TextField(null=True)
+
+
+class Lease(Table):
+    """What one node does for all of them, until when."""
+
+    name = TextField(primary_key=True)
+    owner = TextField()
+    until = InstantField()
+
+
 class Action(Table):
     """A configured action; every outbox row up to ``scanned_id`` was held against its filters."""
 

@@ -203,6 +203,13 @@ class Repositories:
         with self._db.read():
             return int(self._db.execute("SELECT count(*) FROM repository WHERE tracked").fetchone()[0])
 
+    def take(self, targets: Sequence[PollTarget], *, until: datetime, now: datetime) -> list[PollTarget]:
+        """Those that no other daemon has taken up since they were read; to others they are not due before ``until``."""
+        if not self._db.shared:
+            return list(targets)
+        with self._db.write():
+            return looks.take(self._db, targets, until=until, now=now)
+
     def look_by(self, repository_id: int, *, at: datetime) -> None:
         """Look no later than ``at``; a look that is due before stays so."""
         with self._db.write():

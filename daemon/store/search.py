@@ -23,6 +23,7 @@ EXCERPT = 160
 INDEXED_AT_ONCE = 500  # contents of one sync; more are indexed behind it
 _INDEX_BYTES = 256 * 1024  # of text in one transaction, 50 ms: others wait to write meanwhile
 _BATCH = 500
+_ASCII_TERM = re.compile(r"[\x01-\x7f]{3,}")
 
 _MISSING = """
     SELECT DISTINCT entry.sha FROM repository
@@ -100,11 +101,10 @@ class Search:
             return self._looked(self._candidates(text, params), text, limit)
 
     def _candidates(self, text: str, params: tuple[Any, ...]) -> Iterable[Any]:
-        terms = trigrams(text)
+        condition, terms = _contained(text) if self._db.shared else _matched(text)
         if not terms:
-            return self._db.execute(_COLUMNS + _BY_SCAN + _WHERE + _ORDER, params)
-        sql = _COLUMNS + _BY_INDEX + _WHERE + " AND search_index MATCH ?" + _ORDER
-        return self._db.execute(sql, (*params, " AND ".join(terms)))
+            return self._db.rows(_COLUMNS + _BY_SCAN + _WHERE + _ORDER, params)
+        return self._db.rows(_COLUMNS + _BY_INDEX + _WHERE + condition + _ORDER, (*params, *terms))
 
     def _looked(self, rows: Iterable[Any], text: str, limit: int) -> SearchPage:
         wanted = re.compile(re.escape(text), re.IGNORECASE)
@@ -170,7 +170,9 @@ def forget(db: Database, shas: Iterable[str]) -> None:
         for number, name, content in db.execute(_ORPHANED, (sha,)).fetchall():
             text = text_of(content)
             # A damaged content is not what was indexed: then its entries stay, under a number that nothing has.
-            if text is not None and git_blob_id(content) == name:
+            if db.shared:
+                db.execute("DELETE FROM search_index WHERE rowid = ?", (number,))
+            elif text is not None and git_blob_id(content) == name:
                 db.execute(
                     "INSERT INTO search_index (search_index, rowid, content) VALUES ('delete', ?, ?)", (number, text)
                 )
@@ -195,6 +197,19 @@ def text_of(content: bytes) -> str | None:
         return content.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _matched(text: str) -> tuple[str, list[str]]:
+    """What SQLite's index is asked, and with which parameters; none when it cannot say anything."""
+    terms = trigrams(text)
+    return " AND search_index MATCH ?", [" AND ".join(terms)] if terms else []
+
+
+def _contained(text: str) -> tuple[str, list[str]]:
+    """The same for PostgreSQL, where the index is over LIKE. What is not ASCII has other cases than it knows."""
+    parts = [] if "\0" in text else _ASCII_TERM.findall(text)
+    escaped = ["%" + re.sub(r"([\\%_])", r"\\\1", part) + "%" for part in parts]
+    return r" AND search_index.content LIKE ? ESCAPE '\'" * len(parts), escaped
 
 
 def trigrams(text: str) -> list[str]:

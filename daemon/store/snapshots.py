@@ -116,8 +116,9 @@ class Snapshots:
     def store_blobs(self, batch: Sequence[tuple[str, bytes]], *, now: datetime) -> None:
         """Store contents by their ids, those that are not there yet, in one transaction."""
         at = instant_text(now)
-        rows = [(sha, len(content), at, content) for sha, content in batch]
-        with self._db.write():
+        # In one order, so that two batches which share contents never wait for each other.
+        rows = [(sha, len(content), at, content) for sha, content in sorted(batch)]
+        with self._db.write(alone=False):
             self._db.executemany(
                 "INSERT INTO blob (sha, size, stored_at, content) VALUES (?, ?, ?, ?) ON CONFLICT (sha) DO NOTHING",
                 rows,

@@ -90,8 +90,12 @@ class Workers:
     # -- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._heartbeat.start()
+        self.start_heartbeat()
         self.resize()
+
+    def start_heartbeat(self) -> None:
+        """Renew the leases of what `work` runs, until `stop`: for one who claims by himself."""
+        self._heartbeat.start()
 
     def resize(self) -> None:
         """Start the threads that the settings ask for and that do not live; surplus ones end by themselves."""

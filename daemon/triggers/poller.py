@@ -41,7 +41,15 @@ from daemon.store.database import Database
 from daemon.store.jobs import Jobs
 from daemon.store.repositories import Repositories
 from daemon.triggers.heads import Heads, Seen
-from daemon.triggers.schedule import ahead_seconds, calm_requests, grace_seconds, is_pressing, next_poll_at, retry_at
+from daemon.triggers.schedule import (
+    ahead_seconds,
+    calm_requests,
+    grace_seconds,
+    is_pressing,
+    next_poll_at,
+    retry_at,
+    turn_seconds,
+)
 
 log = get_logger()
 
@@ -119,6 +127,7 @@ class Poller:
             targets = self._due()
             if not targets or self._may_wait(targets, requests):
                 break
+            targets = self._taken(targets)
             # What one installation of an App may not ask now keeps no other from being asked.
             asked = [self._round(group) for group in self._accounts(targets)]
             if not any(asked):
@@ -131,6 +140,11 @@ class Poller:
         settings = self._settings()
         ahead = 0.0 if self._heads.by_rest else ahead_seconds(settings)
         return self._repositories.due(now=self._clock.now(), limit=self._batch_size(), ahead_seconds=ahead)
+
+    def _taken(self, targets: Sequence[PollTarget]) -> list[PollTarget]:
+        """Those that are for this daemon, of all that share the store."""
+        now = self._clock.now()
+        return self._repositories.take(targets, until=now + timedelta(seconds=turn_seconds(self._settings())), now=now)
 
     def _batch_size(self) -> int:
         return min(self._settings().batch_size, MAX_REPOSITORIES)

@@ -92,6 +92,11 @@ def grace_seconds(polling: Pace) -> float:
     return min(30.0, max(2.0, polling.interval_seconds))
 
 
+def turn_seconds(polling: Pace) -> float:
+    """How long a look is left to the daemon that began it before another, which shares its store, begins it anew."""
+    return min(60.0, max(10.0, polling.interval_seconds))
+
+
 def next_poll_at(
     now: datetime, look: Looked, polling: Pace, *, requests: int = 1, changed: bool = False, spare: bool = False
 ) -> datetime:

@@ -80,6 +80,7 @@ def routes() -> tuple[Route, ...]:
         Route("/api/v1/entities/{type}", {"GET": entities.listing}),
         Route("/api/v1/entities/{type}/{id}", {"GET": entities.one}),
         Route("/api/v1/entity-errors", {"GET": entities.errors}),
+        Route("/api/v1/nodes", {"GET": api.nodes}),
         Route("/api/v1/actions", {"GET": api.actions}),
         Route("/api/v1/actions/retry", {"POST": api.retry_actions}),
         Route("/api/v1/search", {"GET": api.search}),

@@ -20,6 +20,7 @@ from daemon.model import (
     DeliveryStatus,
     Entry,
     JobRecord,
+    NodeRecord,
     Outcome,
     RawFile,
     RepositoryRecord,
@@ -30,6 +31,7 @@ from daemon.model import (
     SyncProgress,
 )
 
+DEAD_SECONDS = 30.0  # a node that was not heard of
 ALLOWANCE_SECONDS = 2.0  # the one request that a promise includes, and the tick before it
 ALLOWANCE_SHARE = 0.1
 
@@ -238,6 +240,23 @@ def action_json(record: ActionRecord) -> dict[str, Any]:
         "note": record.note,
         "output": record.output,
         "finished_at": iso(record.finished_at),
+    }
+
+
+def node_json(record: NodeRecord, *, this: str, digest: str | None, now: datetime) -> dict[str, Any]:
+    """One daemon of those that share the store; ``digest`` is that of the configuration of the one who answers."""
+    return {
+        "id": record.id,
+        "host": record.host,
+        "pid": record.pid,
+        "version": record.version,
+        "started_at": iso(record.started_at),
+        "heartbeat_at": iso(record.heartbeat_at),
+        "alive": (now - record.heartbeat_at).total_seconds() < DEAD_SECONDS,
+        "this": record.id == this,
+        "config_digest": record.config_digest,
+        "same_config": record.config_digest == digest,
+        "admin_url": record.admin_url,
     }
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from tornado.httputil import HTTPHeaders
 
 from daemon.errors import Refusal
-from daemon.model import BranchRecord, RepositoryRecord, Sample, SearchPosition, SyncProgress, Trigger
+from daemon.model import BranchRecord, NodeRecord, RepositoryRecord, Sample, SearchPosition, SyncProgress, Trigger
 from daemon.store.actions import Actions
 from daemon.store.database import Database
 from daemon.store.entities import Entities
@@ -78,6 +78,8 @@ class AdminDeps:
     now: Callable[[], datetime]
     samples: Callable[[], Sequence[Sample]] = tuple
     sessions: Sessions = field(default_factory=Sessions)
+    node: str = ""  # the id of this one
+    nodes: Callable[[], list[NodeRecord]] = list
 
 
 @dataclass(frozen=True)
@@ -337,6 +339,23 @@ def actions(call: Call) -> Answer:
     position = call.position("actions", str, int)
     found = call.deps.actions.records(after=position and (position[0], position[1]), limit=limit + 1)
     return _page(found, limit, tell=answers.action_json, at=lambda one: ("actions", one.action, one.branch_id or 0))
+
+
+def nodes(call: Call) -> Answer:
+    """The daemons that share the store, the oldest first."""
+    limit = call.limit()
+    position = call.position("nodes", str, str)
+    found = [one for one in call.deps.nodes() if position is None or _age(one) > position]
+    own = next((one.config_digest for one in found if one.id == call.deps.node), None)
+
+    def tell(one: NodeRecord) -> dict[str, Any]:
+        return answers.node_json(one, this=call.deps.node, digest=own, now=call.deps.now())
+
+    return _page(found, limit, tell=tell, at=lambda one: ("nodes", *_age(one)))
+
+
+def _age(node: NodeRecord) -> tuple[str, str]:
+    return node.started_at.isoformat(), node.id
 
 
 def retry_actions(call: Call) -> Answer:

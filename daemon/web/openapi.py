@@ -204,6 +204,19 @@ SCHEMAS["Action"] = _object(
     output=TEXT_OR_NULL,
     finished_at=INSTANT_OR_NULL,
 )
+SCHEMAS["Node"] = _object(
+    id=TEXT,
+    host=TEXT,
+    pid=NUMBER,
+    version=TEXT,
+    started_at=INSTANT,
+    heartbeat_at=INSTANT,
+    alive={**BOOLEAN, "description": "heard of within 30 s"},
+    this={**BOOLEAN, "description": "whether it is the one that answers"},
+    config_digest={**TEXT, "description": "of repositories, actions, polling and sync"},
+    same_config={**BOOLEAN, "description": "whether it is configured as the one that answers"},
+    admin_url=TEXT_OR_NULL,
+)
 SCHEMAS["ActionsRetried"] = _object(retried={**NUMBER, "description": "branches on which an action had failed"})
 _ENTITY_NAMES = _list(_object(entity_type=TEXT, entity_id=TEXT))
 SCHEMAS["Change"] = _object(
@@ -538,6 +551,7 @@ PATHS: dict[str, dict[str, Schema]] = {
         )
     },
     "/api/v1/runs": {"get": _page("runs, newest first", "Run")},
+    "/api/v1/nodes": {"get": _page("the daemons that share the store, the oldest first", "Node")},
     "/api/v1/actions": {"get": _page("actions by branch, with what became of them", "Action")},
     "/api/v1/actions/retry": {
         "post": _operation(

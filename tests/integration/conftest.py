@@ -3,11 +3,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import engines
 import pytest
 from bench import Bench
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
+
+# Whose tests run on SQLite and on PostgreSQL, but for those marked `sqlite`.
+BOTH = {
+    "test_poller",
+    "test_routine",
+    "test_routine_reads",
+    "test_store_entities",
+    "test_store_feed",
+    "test_store_history",
+    "test_store_jobs",
+    "test_store_repositories",
+    "test_store_search",
+    "test_store_snapshots",
+    "test_web_admin",
+    "test_workers",
+    "test_writer",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__ in BOTH and metafunc.definition.get_closest_marker("sqlite") is None:
+        metafunc.parametrize("engine", [engines.SQLITE, engines.POSTGRESQL], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
+    """What the stores of a test are opened on."""
+    on_postgres = getattr(request, "param", engines.SQLITE) == engines.POSTGRESQL
+    engine = engines.Engine(request.getfixturevalue("postgres") if on_postgres else None)
+    with engines.used(engine):
+        yield engine
+    engine.close()
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from engines import open_store
+
 from daemon.clock import Clock
 from daemon.model import (
     Claim,
@@ -119,8 +121,18 @@ class Bench:
     """A store that tracks octo/data, its default branch ``main`` known, as branch 1."""
 
     def __init__(self, path: Path, **options: Any) -> None:
+        self._begin(open_store(path, clock=Clock(), **options), path)
+
+    @classmethod
+    def on(cls, database: Database, path: Path) -> Bench:
+        """Over a store that is open already."""
+        bench = cls.__new__(cls)
+        bench._begin(database, path)
+        return bench
+
+    def _begin(self, database: Database, path: Path) -> None:
         self.path = path
-        self.db = Database.open(path, clock=Clock(), **options)
+        self.db = database
         self.repositories = Repositories(self.db)
         self.jobs = Jobs(self.db)
         self.snapshots = Snapshots(self.db)
@@ -171,6 +183,16 @@ class Bench:
     def rows(self, sql: str, *params: object) -> list[Any]:
         with self.db.read():
             return self.db.execute(sql, params).fetchall()
+
+    def tables(self) -> list[str]:
+        """Every table with rows of its own."""
+        if self.db.shared:
+            names = self.rows("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() ORDER BY tablename")
+        else:
+            names = self.rows(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
+            )
+        return [name for (name,) in names]
 
     def value(self, sql: str, *params: object) -> Any:
         return self.rows(sql, *params)[0][0]

@@ -191,14 +191,14 @@ def test_what_is_noted_in_the_lock_is_read_by_others(bench: Bench) -> None:
 def test_a_killed_owner_leaves_the_store_to_the_next_with_all_it_committed(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     script = (
-        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from pathlib import Path\nfrom store_bench import Bench, delivery, NOW\n"
         "bench = Bench(Path(sys.argv[1])).begin()\n"
         "bench.history.store_deliveries([delivery()], now=NOW)\n"
         "print('stored', flush=True)\nsys.stdin.read()\n"
     )
     owner = subprocess.Popen(
-        [sys.executable, "-c", script, str(path), str(Path(__file__).parent)],
+        [sys.executable, "-c", script, str(path), *map(str, Path(__file__).parents[:2])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     with owner:

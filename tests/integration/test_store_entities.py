@@ -273,6 +273,7 @@ def test_a_page_ends_where_its_data_is_large(bench: Bench) -> None:
     assert (len(page), more) == (4, False)
 
 
+@pytest.mark.sqlite  # on PostgreSQL the same takes as long, and this machine has not the time for both
 def test_a_hundred_thousand_entities_apply_in_seconds_and_their_last_page_costs_what_the_first_does(
     bench: Bench,
 ) -> None:

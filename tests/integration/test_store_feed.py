@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from engines import open_store
 from test_web_admin import MODE_FILE, NOW, Admin, Rule
 
 from daemon.clock import Clock
@@ -14,7 +15,6 @@ from daemon.config import Config, load
 from daemon.errors import ConfigError
 from daemon.model import RemoteRepository
 from daemon.service import Service
-from daemon.store.database import Database
 
 HOUR = timedelta(hours=1)
 
@@ -22,7 +22,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Admin]:
     """A store with one branch; nobody listens."""
-    admin = Admin(Database.open(tmp_path / "test.db", clock=Clock()))
+    admin = Admin(open_store(tmp_path / "test.db", clock=Clock()))
     admin.repositories.track([Rule("octo", "demo")], now=NOW)
     repository_id = admin.repositories.by_name("octo", "demo")
     assert repository_id is not None
@@ -95,6 +95,7 @@ def test_an_id_is_never_given_twice(store: Admin) -> None:
     assert ids(store, 2) == [3]
 
 
+@pytest.mark.sqlite
 def test_the_daemon_sweeps_by_the_setting(tmp_path: Path, store: Admin) -> None:
     for number in (1, 2):
         change(store, number)
@@ -110,7 +111,7 @@ def test_the_daemon_sweeps_by_the_setting(tmp_path: Path, store: Admin) -> None:
     for retention, kept in (("30d", [1, 2]), ("1h", [])):
         service = Service(configured(retention), load=lambda: configured("1h"), environ={}, clock=ahead())
         swept_by(service)
-        with_store = Database.open(tmp_path / "test.db", clock=Clock())
+        with_store = open_store(tmp_path / "test.db", clock=Clock())
         assert ids(Admin(with_store)) == kept
         with_store.close()
 

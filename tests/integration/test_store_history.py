@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from engines import Engine
 from store_bench import NOW, Bench, change, delivery, in_threads, later, remote, result, rule, sha
 
 from daemon.model import DeliveryStatus, Outcome, Trigger, WebhookHealth
@@ -48,11 +47,10 @@ def test_an_accepted_delivery_and_its_wish_are_stored_together(bench: Bench) -> 
     assert (claim.generation, claim.triggers) == (1, (Trigger.WEBHOOK,))
 
 
-def test_what_was_answered_can_be_seen_by_another_process(bench: Bench) -> None:
+def test_what_was_answered_can_be_seen_by_another_process(bench: Bench, engine: Engine) -> None:
     store(bench, delivery())
-    with closing(sqlite3.connect(bench.path)) as other:
-        assert other.execute("SELECT guid FROM delivery").fetchall() == [("guid-1",)]
-        assert other.execute("SELECT wanted_generation FROM job").fetchall() == [(1,)]
+    assert engine.outside(bench.path, "SELECT guid FROM delivery") == [("guid-1",)]
+    assert engine.outside(bench.path, "SELECT wanted_generation FROM job") == [(1,)]
 
 
 def test_deliveries_of_one_commit_each_have_a_generation(bench: Bench) -> None:

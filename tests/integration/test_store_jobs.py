@@ -26,13 +26,7 @@ def branches(bench: Bench, count: int) -> list[int]:
 
 
 def everything(bench: Bench) -> list[list[object]]:
-    names = [
-        row[0]
-        for row in bench.rows(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
-        )
-    ]
-    return [bench.rows(f'SELECT * FROM "{name}"') for name in names]
+    return [bench.rows(f'SELECT * FROM "{name}"') for name in bench.tables()]
 
 
 def finish(bench: Bench, claim: Claim, *, record: bool = True, served: tuple[int, ...] = ()) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import web_peer
+from engines import open_store
 from web_peer import Reply
 
 from daemon.clock import Clock
@@ -204,7 +205,7 @@ def blob_sha(content: bytes) -> str:
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Admin]:
     """A listener over a store that tracks octo/demo and has never synced it."""
-    admin = Admin(Database.open(tmp_path / "test.db", clock=Clock()))
+    admin = Admin(open_store(tmp_path / "test.db", clock=Clock()))
     admin.repositories.track([Rule("octo", "demo")], now=NOW)
     with web_peer.serve(lambda executor: make_admin_app(admin.deps(executor))) as admin.port:
         yield admin

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from engines import Engine
 from harness import wait_for
 from store_bench import Bench, delivery, sha
 
@@ -24,8 +24,9 @@ SECONDS = 10.0
 class Writing:
     """A writer over a real store, and how many commits held an accepted delivery."""
 
-    def __init__(self, bench: Bench, **options: int) -> None:
+    def __init__(self, bench: Bench, engine: Engine, **options: int) -> None:
         self.bench = bench
+        self.engine = engine
         self.commits = 0
         self.writer = DeliveryWriter(bench.history, clock=Clock(), on_stored=self._count, **options)
 
@@ -41,9 +42,8 @@ class Writing:
             yield
 
     def seen_outside(self) -> list[str]:
-        """The GUIDs that another connection finds in the file."""
-        with closing(sqlite3.connect(self.bench.path)) as connection:
-            return [row[0] for row in connection.execute("SELECT guid FROM delivery ORDER BY id")]
+        """The GUIDs that another connection finds in the store."""
+        return [row[0] for row in self.engine.outside(self.bench.path, "SELECT guid FROM delivery ORDER BY id")]
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def impatient(tmp_path: Path) -> Iterator[Writing]:
+def impatient(tmp_path: Path, engine: Engine) -> Iterator[Writing]:
     """A writer over a store that gives a lock up soon."""
-    writing = Writing(Bench(tmp_path / "impatient.db", busy_seconds=0.2).begin())
+    writing = Writing(Bench(tmp_path / "impatient.db", busy_seconds=0.2).begin(), engine)
     writing.writer.start()
     yield writing
     writing.writer.stop(SECONDS)
@@ -64,11 +64,11 @@ def impatient(tmp_path: Path) -> Iterator[Writing]:
 
 
 @pytest.fixture
-def make(bench: Bench) -> Iterator[Callable[..., Writing]]:
+def make(bench: Bench, engine: Engine) -> Iterator[Callable[..., Writing]]:
     made: list[Writing] = []
 
     def make(**options: int) -> Writing:
-        made.append(Writing(bench, **options))
+        made.append(Writing(bench, engine, **options))
         made[-1].writer.start()
         return made[-1]
 
@@ -81,15 +81,6 @@ def make(bench: Bench) -> Iterator[Callable[..., Writing]]:
 @pytest.fixture
 def writing(make: Callable[..., Writing]) -> Writing:
     return make()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program has the right to write, as a shell or a backup may."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 def statuses(futures: list[Future[DeliveryStatus]]) -> list[DeliveryStatus]:
@@ -202,7 +193,7 @@ def test_a_delivery_that_the_store_cannot_take_costs_only_itself(writing: Writin
 
 
 def test_while_the_store_is_locked_deliveries_are_refused_and_afterwards_taken(impatient: Writing) -> None:
-    with locked(impatient.bench.path):
+    with impatient.engine.locked(impatient.bench.path):
         for future in [impatient.writer.submit(delivery(number)) for number in (1, 2)]:
             with pytest.raises(StoreUnavailable):
                 future.result(SECONDS)
@@ -212,7 +203,7 @@ def test_while_the_store_is_locked_deliveries_are_refused_and_afterwards_taken(i
 
 
 def test_a_ping_fails_with_the_commit_it_shares(impatient: Writing) -> None:
-    with locked(impatient.bench.path):
+    with impatient.engine.locked(impatient.bench.path):
         first = impatient.writer.submit(delivery(1))
         wait_for(first.running, "the writer to take up the first delivery")
         shared = impatient.writer.submit(delivery(2)), impatient.writer.ping()

@@ -115,6 +115,7 @@ def test_every_setting_has_one_sentence_and_every_secret_is_marked():
         "github.token",
         "webhook.secret",
         "admin.token",
+        "storage.password",
         "actions[].secret",
     }
 

@@ -243,6 +243,27 @@ def test_no_secret_is_in_the_text_of_the_configuration(read, put):
     )
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:{}%2Fx@h/db", "postgresql://u@h/db?password={}/x", "postgresql://u@h/db?sslpassword={}%2fx"]
+)
+def test_the_password_in_the_url_of_a_database_is_a_secret(read, url):
+    config = read(f"storage.url = '{url.format(CANARY)}'")
+    assert CANARY not in repr(config) + str(config)
+    assert f"{CANARY}/x" in config.secret_values()
+    assert f"{CANARY}%2Fx" in config.secret_values()
+
+
+def test_the_password_of_a_database_is_read_again_at_every_use(read, put, tmp_path):
+    path = put("pw", f"{CANARY}-1")
+    config = read("storage.url = 'postgresql://u@h/db'\nstorage.password_file = 'pw'")
+    assert config.storage.password() == f"{CANARY}-1"
+    path.write_text(f"{CANARY}-2")
+    assert config.storage.password() == f"{CANARY}-2"
+    put("storage_password", "from systemd")
+    config = read("storage.url = 'postgresql://u@h/db'", CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert config.storage.password() == "from systemd"
+
+
 def test_a_replaced_secret_is_still_redacted(read, put):
     path = put("s", "one")
     config = read("github.token_file = 's'")

@@ -1,0 +1,372 @@
+"""The connection to PostgreSQL, which any number of daemons share.
+
+Writes take turns, through all daemons, by one advisory lock that ends with the transaction: so what is true on SQLite
+with its one writer is true here, and nobody's SQL needs to think of anybody else's. Contents, nearly all of the bytes,
+are written without a turn: nothing shows them yet.
+Every setting is made in the transaction it is for, and nothing of a session is used: a pooler may give each
+transaction another one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import psycopg
+from peewee import PostgresqlDatabase
+from playhouse.migrations import Migration
+from psycopg.pq import TransactionStatus
+
+from daemon.clock import Clock
+from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, StoreUnavailable
+from daemon.store import dialect
+from daemon.store.connections import MOST, Connection, Connections, connect
+from daemon.store.database import HISTORY_TABLE, MIGRATIONS, Cursor, Database, StatementSeen
+from daemon.store.faults_postgres import explained, explained_at_start, unreachable, words
+from daemon.store.models import Table
+
+_OLDEST = 14  # whose support has not ended
+_LOCK = 0x68647774  # "hdwt"; with the schema, so that two stores in one database do not wait for each other
+# A process that stands still inside a write holds up all others: less than they wait for their turn.
+_WRITE_IDLE_SECONDS = 4
+_READ_IDLE_SECONDS = 60
+_STATEMENT_SECONDS = 60
+_SETTLE_SECONDS = 5.0
+_BETWEEN_LOOKS_SECONDS = 0.05
+_ROWS_AT_ONCE = 50
+
+_READ = f"""
+    BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s';
+    SET LOCAL idle_in_transaction_session_timeout = '{_READ_IDLE_SECONDS}s'
+"""
+# The number of the transaction, last, tells afterwards whether it was committed.
+_WRITE = f"""
+    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+    SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s';
+    SET LOCAL idle_in_transaction_session_timeout = '{_WRITE_IDLE_SECONDS}s';
+    SET LOCAL lock_timeout = '{{milliseconds}}ms';
+    SELECT set_config('synchronous_commit', 'on', TRUE) WHERE current_setting('synchronous_commit') = 'off';
+    {{turn}}
+    SELECT pg_current_xact_id()::text
+"""
+TURN = f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()));"
+_HISTORY = f"""
+    CREATE TABLE IF NOT EXISTS {HISTORY_TABLE} (
+        name TEXT COLLATE "C" NOT NULL PRIMARY KEY, applied TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp())
+"""
+
+
+class PostgresDatabase(Database):
+    """A store in the current schema of a PostgreSQL database."""
+
+    shared = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        busy_seconds: float,
+        password: Callable[[], str | None] = lambda: None,
+        on_statement: StatementSeen | None = None,
+    ) -> None:
+        self._begin(_name(url), clock, busy_seconds, on_statement)
+        self._connections = Connections(lambda: connect(url, password()))
+        self._peewee = _Peewee(self._send)
+        self._read_at = (clock.now(), clock.monotonic())
+        self._numbers = count()
+
+    # -- life -------------------------------------------------------------------------------------
+
+    @classmethod
+    def at(cls, url: str, *, read_only: bool = False, **options: Any) -> PostgresDatabase:
+        """Open the store at ``url``, creating or migrating it as needed, or only to read it as it is.
+
+        Raises StoreIncompatible, StoreUnavailable.
+        """
+        database = cls(url, **({"busy_seconds": 5.0} | options))
+        try:
+            database._open(read_only=read_only)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _open(self, *, read_only: bool) -> None:
+        with self._explained_at_start(), self.read() if read_only else self.write():
+            self._refuse_unfit()
+            pending = self._pending()
+            if read_only and pending:
+                raise StoreIncompatible(f"{self.name} has an older schema; start the daemon once, which migrates it")
+            for migration in pending:
+                self._apply(migration)
+
+    def shared_clock(self) -> Clock:
+        """The database's own, so that nodes agree whatever their clocks say. Raises StoreUnavailable."""
+        self.read_clock()
+        return Clock(now=self._now, monotonic=self._clock.monotonic, sleep=self._clock.sleep)
+
+    def read_clock(self) -> None:
+        with self.read():
+            asked = self._clock.monotonic()
+            at = self.execute("SELECT clock_timestamp()").fetchone()[0].astimezone(UTC)
+            self._read_at = (at, (asked + self._clock.monotonic()) / 2)  # some time between question and answer
+
+    def _now(self) -> datetime:
+        at, then = self._read_at
+        return at + timedelta(seconds=self._clock.monotonic() - then)
+
+    def _disconnect(self, *, idle: bool) -> None:
+        del idle  # a connection in use closes when it is given back
+        self._connections.close()
+
+    def close_thread(self) -> None:
+        """Nothing: no thread has a connection of its own."""
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    @contextmanager
+    def write(self, *, alone: bool = True) -> Iterator[None]:
+        mode = getattr(self._local, "mode", None)
+        if mode == "read":
+            raise RuntimeError("a write inside a read: the transaction cannot be upgraded")
+        if mode == "write":
+            with self._explained(), self._connection().transaction():
+                yield
+            return
+        with ExitStack() as stack:
+            stack.enter_context(self._used())
+            left = stack.enter_context(self._queued()) if alone else self._busy_seconds
+            sql = _WRITE.format(milliseconds=int(left * 1000), turn=TURN if alone else "")
+            connection, row = stack.enter_context(self._begun(sql, left))
+            with self._explained(), self._inside("write", connection):
+                yield
+            self._commit(connection, row[0])
+
+    @contextmanager
+    def read(self) -> Iterator[None]:
+        if getattr(self._local, "mode", None) is not None:
+            yield
+            return
+        with ExitStack() as stack:
+            stack.enter_context(self._used())
+            connection, _ = stack.enter_context(self._begun(_READ, self._busy_seconds))
+            with self._explained(), self._inside("read", connection):
+                yield
+
+    @contextmanager
+    def _begun(self, sql: str, timeout: float) -> Iterator[tuple[Connection, Any]]:
+        """A connection with a transaction in it, and the row that its beginning gave; what is left open is undone."""
+        try:
+            connection, row = self._begin_on_any(sql, timeout)
+        except psycopg.Error as error:
+            raise unreachable(error, self.name) from error
+        try:
+            yield connection, row
+        finally:
+            self._connections.give(connection)
+
+    def _begin_on_any(self, sql: str, timeout: float) -> tuple[Connection, Any]:
+        """Connections that were idle may all have died since: nothing was begun on them, and the next is as good."""
+        for _ in range(MOST):
+            connection = self._connections.take(timeout)
+            try:
+                return connection, _last_row(connection.execute(sql.encode()))
+            except BaseException:
+                died = connection.closed
+                self._connections.give(connection)
+                if not died:
+                    raise
+        raise StoreUnavailable(f"{self.name} ends every connection at once")
+
+    def _commit(self, connection: Connection, number: str) -> None:
+        if connection.info.transaction_status is TransactionStatus.INERROR:
+            raise StoreError(f"{self.name} refused a statement, and what was to be written with it")
+        try:
+            connection.execute("COMMIT")
+        except psycopg.Error as error:
+            if not connection.closed:
+                raise explained(error, self.name) from error
+            self._settle(number, error)
+
+    def _settle(self, number: str, error: psycopg.Error) -> None:
+        """The connection was lost between question and answer: find out what became of the transaction.
+
+        Returns when it was committed. Raises StoreInterrupted when it was not, StoreUnavailable when nobody knows.
+        """
+        deadline = self._clock.monotonic() + _SETTLE_SECONDS
+        while (outcome := self._outcome(number)) == "in progress":
+            if self._clock.monotonic() > deadline:
+                raise StoreUnavailable(f"{self.name} does not tell what became of a transaction") from error
+            self._clock.sleep(_BETWEEN_LOOKS_SECONDS)
+        if outcome != "committed":
+            raise StoreInterrupted(f"{self.name} was cut off before it had committed") from error
+
+    def _outcome(self, number: str) -> str:
+        with self._begun(_READ, self._busy_seconds) as (connection, _):
+            try:
+                row = connection.execute(f"SELECT pg_xact_status('{int(number)}')").fetchone()
+            except psycopg.errors.InvalidParameterValue:
+                return "lost"  # a number not given yet: another server, which took over and never had it
+            except psycopg.Error as error:
+                raise unreachable(error, self.name) from error
+        return str(row[0]) if row else "lost"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise explained(error, self.name) from error
+
+    @contextmanager
+    def _explained_at_start(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise explained_at_start(error, self.name) from error
+
+    # -- statements -------------------------------------------------------------------------------
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> Cursor:
+        return self._send(dialect.query(sql), params)
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> Iterator[Any]:
+        name = f"rows_{next(self._numbers)}"
+        self._send(f"DECLARE {name} NO SCROLL CURSOR FOR {dialect.query(sql)}", params)
+        more = True
+        while more:
+            found = self._send(f"FETCH {_ROWS_AT_ONCE} FROM {name}").fetchall()
+            more = len(found) == _ROWS_AT_ONCE
+            yield from found
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        connection = self._connection()
+        texts = dialect.batches(dialect.query(sql), rows, psycopg.ClientCursor(connection).mogrify)
+        return sum(_changed(self._send(text, None)) for text in texts)
+
+    def run(self, query: Any) -> Any:
+        self._connection()
+        return query.execute(self._peewee)
+
+    def _send(self, text: str, params: Sequence[Any] | None = ()) -> Cursor:
+        started = time.perf_counter() if self._on_statement else 0.0
+        cursor: Cursor = self._connection().execute(text, params)
+        if self._on_statement:
+            self._on_statement(text, time.perf_counter() - started)
+        return cursor
+
+    # -- care -------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> int:
+        """Nothing: PostgreSQL does it."""
+        return 0
+
+    def integrity(self) -> str:
+        """``ok`` when it answers; the rest is for its own checksums and amcheck."""
+        with self.read():
+            return "ok"
+
+    def check(self) -> None:
+        """Raise StoreUnavailable when a write would fail now."""
+        with self.write():
+            pass
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    def _refuse_unfit(self) -> None:
+        version = self._connection().info.server_version // 10_000
+        if version < _OLDEST:
+            raise StoreIncompatible(f"{self.name} is PostgreSQL {version}; {_OLDEST} or newer is needed")
+        encoding, commit = self.execute(
+            "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')"
+        ).fetchone()
+        if encoding != "UTF8":
+            raise StoreIncompatible(f"{self.name} has the encoding {encoding}; create it with UTF8")
+        if commit == "off" and self._local.mode == "write":
+            raise StoreIncompatible(f"{self.name} does not let synchronous_commit be switched on")
+
+    def _pending(self) -> list[Any]:
+        """The migrations that are not applied yet. Raises StoreIncompatible for what is not ours, or is newer."""
+        migrations = Migration.load_directory(str(MIGRATIONS))  # type: ignore[no-untyped-call]
+        applied = self._applied()
+        if unknown := sorted(applied - {migration.name for migration in migrations}):
+            raise StoreIncompatible(
+                f"{self.name} was written by a newer headwater (it has {', '.join(unknown)}); "
+                "install that version again, or use another storage.url"
+            )
+        return [migration for migration in migrations if migration.name not in applied]
+
+    def _applied(self) -> set[str]:
+        if self._exists(HISTORY_TABLE):
+            return {row[0] for row in self.execute(f"SELECT name FROM {HISTORY_TABLE}")}  # noqa: S608 - a constant
+        ours = (model._meta.table_name for model in Table.__subclasses__())  # noqa: SLF001
+        if found := [name for name in ours if self._exists(name)]:
+            raise StoreIncompatible(
+                f"{self.name} has another program's table {found[0]}; give headwater a database or a schema of its own"
+            )
+        return set()
+
+    def _exists(self, table: str) -> bool:
+        sql = "SELECT to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?))"
+        return self.execute(sql, (table,)).fetchone()[0] is not None
+
+    def _apply(self, migration: Any) -> None:
+        self.execute("SET LOCAL statement_timeout = 0")
+        self.execute(_HISTORY)
+        migration.load().up(None, _Schema(self))
+        self.execute(f"INSERT INTO {HISTORY_TABLE} (name) VALUES (?)", (migration.name,))  # noqa: S608 - a constant
+
+
+class _Schema:
+    """What a migration is given for a database."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+
+    def execute_sql(self, sql: str, params: Sequence[Any] = ()) -> Any:
+        cursor = None
+        for statement in dialect.schema(sql):
+            cursor = self._database.execute(statement, params)
+        return cursor
+
+
+class _Peewee(PostgresqlDatabase):
+    """Peewee's words for PostgreSQL; how they are sent is not its business."""
+
+    def __init__(self, send: Callable[[str, Sequence[Any]], Any]) -> None:
+        super().__init__(None, prefer_psycopg3=True)
+        self._send = send
+
+    def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
+        return self._send(sql, params or ())
+
+
+def _name(url: str) -> str:
+    """What the store is called in errors: never its password."""
+    try:
+        facts = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise StoreIncompatible(f"storage.url cannot be used: {words(error)}") from None
+    host = f" at {facts['host']}" if facts.get("host") else ""
+    return f"the PostgreSQL database {facts.get('dbname', '')}{host}"
+
+
+def _last_row(cursor: Any) -> Any:
+    """The row that the last of several statements gave, if it gave one."""
+    while cursor.nextset():
+        pass
+    return cursor.fetchone() if cursor.description else None
+
+
+def _changed(cursor: Any) -> int:
+    """How many rows several statements changed."""
+    total = max(int(cursor.rowcount), 0)
+    while cursor.nextset():
+        total += max(cursor.rowcount, 0)
+    return total

@@ -1,0 +1,168 @@
+"""Several daemons on one PostgreSQL database: each delivery counts wherever it arrives, whoever is killed."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from engines import Engine, Server
+from harness import Daemon, assert_equal_to_git, wait_for
+
+from daemon.demo.standin import StandIn
+from daemon.demo.standin.faults import Hold
+from daemon.demo.standin.gitrepo import GitRepo
+
+PUSHES = 45
+
+
+@pytest.fixture
+def url(postgres: Server, tmp_path: Path) -> Iterator[str]:
+    """`storage.url` of a database of this test's own."""
+    engine = Engine(postgres)
+    yield engine.url(tmp_path / "nodes")
+    engine.close()
+
+
+@pytest.fixture
+def make_node(make_daemon: Callable[..., Daemon], url: str) -> Callable[..., Daemon]:
+    return lambda **settings: make_daemon(storage=url, **settings)
+
+
+def overlapping(daemon: Daemon) -> list[tuple[str, str]]:
+    """Runs of one branch that were under way at the same time."""
+    spans = sorted((run["started_at"], run["finished_at"]) for run in daemon.runs())
+    return [(one[1], two[0]) for one, two in itertools.pairwise(spans) if two[0] < one[1]]
+
+
+def test_what_any_of_three_nodes_has_accepted_is_synced_although_one_is_killed(
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
+) -> None:
+    nodes = [make_node().start() for _ in range(3)]
+    nodes[0].wait_head(repo.head())
+    hooks = [github.hook("octo/data", node.webhook_url, node.secret) for node in nodes]
+    for hook in hooks[1:]:
+        hook.active = False
+    accepted = []
+    for number in range(PUSHES):
+        if number == PUSHES // 3:
+            nodes[2].kill()
+        node = nodes[number % (3 if number < PUSHES // 3 else 2)]
+        hooks[0].url = node.webhook_url
+        before = repo.head()
+        after = repo.commit({f"pushed/{number}.txt": b"%d\n" % number})
+        result = github.push("octo/data", "main", before, after)
+        assert result is not None
+        assert (result.status, b'"accepted"' in result.body) == (200, True), result.body
+        accepted.append(after)
+    nodes[1].wait_head(accepted[-1], seconds=90)  # the lease of the one that was killed ends after 60
+    nodes[0].wait_idle(seconds=90)
+    assert_equal_to_git(nodes[0], repo)
+    assert_equal_to_git(nodes[1], repo)
+    assert overlapping(nodes[0]) == []
+    deliveries = list(nodes[1].items("/api/v1/deliveries"))
+    assert {one["after"] for one in deliveries} == set(accepted)
+    assert all(one["run_id"] for one in deliveries)
+
+
+def test_nodes_tell_of_each_other_and_of_a_configuration_that_differs(
+    repo: GitRepo, make_node: Callable[..., Daemon]
+) -> None:
+    first, second = make_node().start(), make_node(interval="2h", reconcile="2h").start()
+    told = {node["admin_url"]: node for node in second.items("/api/v1/nodes")}
+    assert set(told) == {first.admin_url, second.admin_url}
+    assert [told[one.admin_url]["this"] for one in (first, second)] == [False, True]
+    assert [told[one.admin_url]["same_config"] for one in (first, second)] == [False, True]
+    assert all(node["alive"] for node in told.values())
+    assert second.stop() == 0
+    assert [node["admin_url"] for node in first.items("/api/v1/nodes")] == [first.admin_url]
+
+
+def test_three_nodes_ask_github_no_more_often_than_one(
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
+) -> None:
+    nodes = [make_node(interval="2s", reconcile="2s").start() for _ in range(3)]
+    nodes[0].wait_head(repo.head())
+    nodes[0].wait_idle()
+    began, before = time.monotonic(), len(github.requests.paths())
+    wait_for(lambda: len(github.requests.paths()) - before >= 5, "five looks")
+    seconds = time.monotonic() - began
+    # One node looks every 1.7 s; three that did so each would have taken a third of the time.
+    assert seconds > 5 * 1.7 / 2, github.requests.paths()[before:]
+
+
+def test_a_change_that_one_node_makes_is_told_by_another(
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
+) -> None:
+    maker, teller = make_node().start(), make_node().start()
+    maker.wait_head(repo.head())
+    after = repo.commit({"told.txt": b"told\n"})
+    stream = teller.get("/api/v1/events", stream=True)
+    seen = threading.Event()
+
+    def listen() -> None:
+        for line in stream.iter_lines():
+            if line.startswith(b"data:") and after.encode() in line:
+                seen.set()
+                return
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    maker.post("/api/v1/repositories/octo/data/sync")
+    assert seen.wait(30)
+    stream.close()
+    listener.join(10)
+
+
+def test_a_run_of_a_killed_node_is_taken_over_within_a_minute_and_a_little(
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
+) -> None:
+    hold = Hold(timeout_seconds=90)
+    github.faults.add(r"/git/trees/", hold, times=1)
+    killed = make_node().start()
+    assert hold.reached.wait(10)
+    survivor = make_node().start()
+    killed.kill()
+    hold.release()
+    survivor.wait_head(repo.head(), seconds=75)
+    assert_equal_to_git(survivor, repo)
+
+
+def test_the_commands_work_beside_running_daemons(repo: GitRepo, make_node: Callable[..., Daemon]) -> None:
+    node = make_node().start()
+    node.wait_head(repo.head())
+    after = repo.commit({"by-hand.txt": b"1\n"})
+    synced = node.cli("sync", "octo/data")
+    assert (synced.returncode, node.head()) == (0, after), synced.stderr
+    assert node.cli("verify").returncode == 0
+    shown = node.cli("status", "--json")
+    assert after in shown.stdout
+    assert node.cli("cat", "octo/data", "by-hand.txt").stdout == "1\n"
+
+
+def test_while_the_database_is_down_deliveries_are_refused_and_afterwards_all_is_well(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    server = Server()
+    try:
+        node = make_daemon(storage=server.url("model")).start()
+        node.wait_head(repo.head())
+        github.hook("octo/data", node.webhook_url, node.secret)
+        server.stop()
+        before = repo.head()
+        after = repo.commit({"down.txt": b"1\n"})
+        result = github.push("octo/data", "main", before, after)
+        assert result is not None
+        assert result.status == 503
+        assert node.get("/readyz").status_code == 503
+        server.start()
+        wait_for(lambda: node.get("/readyz").status_code == 200, "the node to be ready again")
+        assert github.redeliver(result.guid).status == 200
+        node.wait_head(after)
+        assert_equal_to_git(node, repo)
+    finally:
+        node.stop()
+        server.close()

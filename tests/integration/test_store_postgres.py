@@ -1,0 +1,371 @@
+"""PostgreSQL: what several daemons on one database, its failures and its own ways must not change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from engines import Engine, Server, used
+from pgproxy import Proxy
+from store_bench import NOW, Bench, blob, change, delivery, in_threads, later, rule, sha
+
+from daemon.clock import Clock
+from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, StoreUnavailable
+from daemon.model import DeliveryStatus, NodeRecord, Trigger
+from daemon.store.feed import Feed
+from daemon.store.nodes import Nodes
+from daemon.store.postgres import PostgresDatabase
+
+SECONDS = 30.0
+
+
+@pytest.fixture
+def engine(postgres: Server) -> Iterator[Engine]:
+    engine = Engine(postgres)
+    with used(engine):
+        yield engine
+    engine.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def make(engine: Engine, path: Path) -> Iterator[Callable[..., Bench]]:
+    """Nodes on one database."""
+    made: list[Bench] = []
+
+    def make(**options: Any) -> Bench:
+        made.append(Bench(path, **options))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.db.close()
+
+
+@pytest.fixture
+def bench(make: Callable[..., Bench]) -> Bench:
+    return make().begin()
+
+
+@pytest.fixture
+def through(postgres: Server, engine: Engine, path: Path, bench: Bench) -> Iterator[tuple[Proxy, Bench]]:
+    """A node whose connections can be cut; the store is there already."""
+    proxy = Proxy(postgres.folder)
+    url = engine.url(path).replace(str(postgres.folder), str(proxy.folder))
+    node = Bench.on(PostgresDatabase.at(url, clock=Clock()), path)
+    yield proxy, node
+    node.db.close()
+    proxy.close()
+
+
+def terminate(engine: Engine, path: Path) -> int:
+    """End every connection of the store's, as a restart of the server does; how many there were."""
+    ended = engine.outside(
+        path,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'headwater'",
+    )
+    return len(ended)
+
+
+def guids(bench: Bench) -> list[str]:
+    return [row[0] for row in bench.rows("SELECT guid FROM delivery ORDER BY id")]
+
+
+# -- the connection -----------------------------------------------------------------------------------
+
+
+def test_connections_that_were_ended_while_idle_are_replaced_unnoticed(
+    bench: Bench, engine: Engine, path: Path
+) -> None:
+    in_threads(*[lambda: bench.jobs.record(1)] * 4)
+    assert terminate(engine, path) >= 1
+    assert bench.history.store_deliveries([delivery()], now=NOW) == [DeliveryStatus.ACCEPTED]
+    assert bench.jobs.record(1).wanted_generation == 1
+
+
+def test_a_connection_that_is_ended_inside_a_write_leaves_nothing_of_it(
+    bench: Bench, engine: Engine, path: Path
+) -> None:
+    def cut_off() -> None:
+        with bench.db.write():
+            bench.db.execute("UPDATE job SET priority = 7")
+            terminate(engine, path)
+            bench.db.execute("UPDATE job SET priority = 8")
+
+    with pytest.raises(StoreInterrupted):
+        cut_off()
+    assert bench.value("SELECT priority FROM job") == 1
+
+
+def test_deliveries_whose_transaction_is_ended_are_stored_by_another(bench: Bench, engine: Engine, path: Path) -> None:
+    ended: list[int] = []
+
+    def cut_once(text: str, _seconds: float) -> None:
+        if text.lstrip().startswith("INSERT INTO delivery") and not ended:
+            ended.append(terminate(engine, path))
+
+    bench.db._on_statement = cut_once
+    assert bench.history.store_deliveries([delivery(1), delivery(2)], now=NOW) == [DeliveryStatus.ACCEPTED] * 2
+    assert ended
+    assert guids(bench) == ["guid-1", "guid-2"]
+
+
+@pytest.mark.parametrize("guid", ["guid-1", None])
+@pytest.mark.parametrize("passed_on", [True, False], ids=["after", "before"])
+def test_a_connection_that_is_cut_at_its_commit_loses_nothing_and_stores_nothing_twice(
+    through: tuple[Proxy, Bench], guid: str | None, passed_on: bool
+) -> None:
+    proxy, node = through
+    proxy.cut(b"COMMIT\0", passed_on=passed_on)
+    assert node.history.store_deliveries([delivery(guid=guid)], now=NOW) == [DeliveryStatus.ACCEPTED]
+    assert proxy.cuts == 1
+    assert node.rows("SELECT guid, attempts FROM delivery") == [(guid, 1)]
+    assert node.jobs.record(1).wanted_generation == 1
+
+
+def test_a_commit_of_which_nobody_can_tell_is_not_claimed(through: tuple[Proxy, Bench]) -> None:
+    proxy, node = through
+    settle = node.db._outcome  # type: ignore[attr-defined]
+
+    def unreachable(number: str) -> str:
+        settle(number)
+        raise StoreUnavailable("gone")
+
+    node.db._outcome = unreachable  # type: ignore[attr-defined]
+    proxy.cut(b"COMMIT\0", passed_on=True)
+    with pytest.raises(StoreUnavailable, match="gone"):
+        node.history.store_deliveries([delivery()], now=NOW)
+
+
+def test_a_server_that_is_down_is_unavailable_and_comes_back_by_itself() -> None:
+    server = Server()
+    node = Bench.on(PostgresDatabase.at(server.url("model"), clock=Clock()), Path("unused")).begin()
+    try:
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            node.history.store_deliveries([delivery()], now=NOW)
+        with pytest.raises(StoreUnavailable):
+            node.db.check()
+        server.start()
+        assert node.history.store_deliveries([delivery()], now=NOW) == [DeliveryStatus.ACCEPTED]
+    finally:
+        node.db.close()
+        server.close()
+
+
+def test_errors_name_the_database_and_never_its_password() -> None:
+    with pytest.raises(StoreUnavailable, match=r"database things at 127\.0\.0\.1") as caught:
+        PostgresDatabase.at("postgresql://u:hunter2@127.0.0.1:1/things?connect_timeout=2", clock=Clock())
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(StoreIncompatible, match="nonsense") as wrong:
+        PostgresDatabase.at("postgresql://u:hunter2@127.0.0.1:1/things?nonsense=1", clock=Clock())
+    assert "hunter2" not in str(wrong.value)
+
+
+# -- turns ----------------------------------------------------------------------------------------------
+
+
+def test_one_that_stands_still_inside_a_write_loses_it_before_others_give_up(make: Callable[..., Bench]) -> None:
+    frozen, other = make().begin(), make()
+    inside, thawed = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        with frozen.db.write():
+            frozen.db.execute("UPDATE job SET priority = 7")
+            inside.set()
+            assert thawed.wait(SECONDS)
+
+    def write() -> None:
+        assert inside.wait(SECONDS)
+        other.want(Trigger.MANUAL)
+        thawed.set()
+
+    lost, written = in_threads(stand_still, write)
+    assert (type(lost), written) == (StoreInterrupted, None)
+    assert other.value("SELECT priority FROM job") == 0
+
+
+def test_whoever_waits_for_its_turn_gives_up_in_time(make: Callable[..., Bench], engine: Engine, path: Path) -> None:
+    bench = make(busy_seconds=0.2).begin()
+    with engine.locked(path), pytest.raises(StoreUnavailable, match="busy"):
+        bench.want()
+    bench.want()
+
+
+def test_contents_are_stored_while_another_writes(make: Callable[..., Bench], engine: Engine, path: Path) -> None:
+    bench = make(busy_seconds=0.5).begin()
+    with engine.locked(path):
+        bench.snapshots.store_blobs([(sha("x"), b"x")], now=NOW)
+    assert bench.snapshots.blob(sha("x")) == b"x"
+
+
+def test_a_refused_statement_that_is_passed_over_does_not_count_as_stored(bench: Bench) -> None:
+    def careless() -> None:
+        with bench.db.write():
+            bench.db.execute("UPDATE job SET priority = 7")
+            with pytest.raises(psycopg.Error):
+                bench.db.execute("UPDATE nothing SET priority = 7")
+
+    with pytest.raises(StoreError, match="refused"):
+        careless()
+    assert bench.value("SELECT priority FROM job") == 1
+
+
+def test_a_commit_is_on_disk_although_the_server_is_set_not_to_wait(
+    make: Callable[..., Bench], engine: Engine, path: Path
+) -> None:
+    name = engine.url(path).partition("@/")[2].partition("?")[0]
+    engine.outside(path, f"ALTER DATABASE {name} SET synchronous_commit = off")
+    bench = make().begin()
+    with bench.db.write():
+        assert bench.db.execute("SHOW synchronous_commit").fetchone()[0] == "on"
+    with bench.db.read():
+        assert bench.db.execute("SHOW synchronous_commit").fetchone()[0] == "off"
+    engine.outside(path, f"ALTER DATABASE {name} RESET synchronous_commit")
+
+
+def test_nothing_of_a_session_outlives_a_transaction(bench: Bench) -> None:
+    bench.want()
+    with bench.db.read():
+        assert bench.db.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0] == 0
+        assert bench.db.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()[0] == 0
+        assert bench.db.execute("SHOW lock_timeout").fetchone()[0] == "0"
+
+
+# -- several nodes --------------------------------------------------------------------------------------
+
+
+def test_one_delivery_at_two_nodes_at_once_is_one_row(make: Callable[..., Bench]) -> None:
+    nodes = [make().begin(), make()]
+    calls = [lambda node=node: node.history.store_deliveries([delivery()], now=NOW) for node in nodes * 4]
+    told = [outcome[0] for outcome in in_threads(*calls)]
+    assert sorted(told) == [DeliveryStatus.ACCEPTED, *[DeliveryStatus.DUPLICATE] * 7]
+    assert nodes[0].rows("SELECT guid, attempts FROM delivery") == [("guid-1", 8)]
+
+
+def test_nodes_whose_clocks_differ_go_by_the_databases(make: Callable[..., Bench], engine: Engine, path: Path) -> None:
+    ahead = Clock(now=lambda: datetime.now(UTC) + timedelta(minutes=5))
+    behind = Clock(now=lambda: datetime.now(UTC) - timedelta(minutes=5))
+    databases = [engine.open(path, clock=clock) for clock in (ahead, behind)]
+    first, second = (database.shared_clock() for database in databases)
+    assert abs((first.now() - second.now()).total_seconds()) < 60
+    assert abs((first.now() - datetime.now(UTC)).total_seconds()) < 60
+    for database in databases:
+        database.close()
+
+
+def test_a_look_that_one_node_took_is_due_to_no_other(make: Callable[..., Bench]) -> None:
+    nodes = [make(), make()]
+    nodes[0].repositories.track([rule(f"octo/r{number}") for number in range(20)], now=NOW)
+    seen = nodes[0].repositories.due(now=NOW, limit=100)
+    taken = in_threads(
+        *[lambda node=node: node.repositories.take(seen, until=later(60), now=NOW) for node in nodes * 2]
+    )
+    assert sorted(map(len, taken)) == [0, 0, 0, 20]
+    assert nodes[0].repositories.due(now=later(59), limit=100) == []
+    assert len(nodes[1].repositories.due(now=later(60), limit=100)) == 20
+
+
+def test_a_turn_is_one_nodes_until_it_ends_or_leaves(make: Callable[..., Bench]) -> None:
+    nodes = [Nodes(make().db), Nodes(make().db)]
+    won = in_threads(*[lambda n=n: nodes[n].take("sweep", f"node-{n}", seconds=60, now=NOW) for n in (0, 1)])
+    assert sorted(won) == [False, True]
+    winner, other = won.index(True), won.index(False)
+    assert nodes[winner].take("sweep", f"node-{winner}", seconds=60, now=later(30))
+    assert not nodes[other].take("sweep", f"node-{other}", seconds=60, now=later(89))
+    assert nodes[other].take("sweep", f"node-{other}", seconds=60, now=later(90))
+    nodes[other].leave(f"node-{other}")
+    assert nodes[winner].take("sweep", f"node-{winner}", seconds=60, now=later(91))
+
+
+def test_nodes_are_known_by_their_heartbeat_until_they_leave_or_a_day_has_passed(bench: Bench) -> None:
+    nodes = Nodes(bench.db)
+    first = NodeRecord("a", "host", 1, "1.0", NOW, NOW, "digest", None)
+    second = NodeRecord("b", "host", 2, "1.0", later(1), later(1), "digest", "http://127.0.0.1:1")
+    nodes.beat(first)
+    nodes.beat(second)
+    assert nodes.every() == [first, second]
+    nodes.leave("b")
+    assert nodes.every() == [first]
+    nodes.beat(NodeRecord("c", "host", 3, "1.0", NOW, later(86401), "digest", None))
+    assert [node.id for node in nodes.every()] == ["c"]
+
+
+def test_the_ids_of_changes_have_no_hole_and_come_in_the_order_of_their_commits(make: Callable[..., Bench]) -> None:
+    nodes = [make().begin(), make()]
+
+    def undone() -> None:
+        with nodes[0].db.write():
+            nodes[0].db.execute(
+                "INSERT INTO outbox (type, branch_id, after, added, modified, removed, created_at)"
+                " VALUES ('branch.changed', 1, '', '[]', '[]', '[]', '')"
+            )
+            raise LookupError
+
+    nodes[0].apply(change("one", added=(blob(b"a", b"1"),)), contents=(b"1",))
+    with pytest.raises(LookupError):
+        undone()
+    nodes[1].apply(change("two", removed=(b"a",)), now=later(1), before=sha("one"))
+    assert [one.id for one in Feed(nodes[0].db).page(None, limit=10).items] == [1, 2]
+    assert Feed(nodes[1].db).newest() == 2
+
+
+# -- opening --------------------------------------------------------------------------------------------
+
+
+def test_a_database_with_another_programs_tables_is_left_alone(engine: Engine, path: Path) -> None:
+    with psycopg.connect(engine.url(path), autocommit=True) as connection:
+        connection.execute("DROP TABLE schema_migration")
+    with pytest.raises(StoreIncompatible, match="another program's table"):
+        engine.open(path)
+
+
+def test_a_schema_of_its_own_is_enough(engine: Engine, path: Path) -> None:
+    with psycopg.connect(engine.url(path), autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA mine")
+    url = engine.url(path) + "&options=-c%20search_path%3Dmine"
+    node = Bench.on(PostgresDatabase.at(url, clock=Clock()), path).begin()
+    node.want()
+    node.db.close()
+    with psycopg.connect(engine.url(path), autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM public.job").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM mine.job").fetchone() == (1,)
+
+
+def test_a_newer_or_an_older_schema_is_refused_with_what_to_do(engine: Engine, path: Path) -> None:
+    with psycopg.connect(engine.url(path), autocommit=True) as connection:
+        connection.execute("INSERT INTO schema_migration (name) VALUES ('9999_later')")
+    with pytest.raises(StoreIncompatible, match=r"newer headwater.*9999_later"):
+        engine.open(path)
+    with psycopg.connect(engine.url(path), autocommit=True) as connection:
+        connection.execute("DELETE FROM schema_migration WHERE name >= '0013'")
+    with pytest.raises(StoreIncompatible, match="older schema"):
+        engine.open_read_only(path)
+
+
+def test_nodes_that_start_at_once_on_an_empty_database_migrate_it_once(postgres: Server) -> None:
+    with postgres.admin() as admin:
+        admin.execute("DROP DATABASE IF EXISTS empty")
+        admin.execute("CREATE DATABASE empty")
+    opened = in_threads(*[lambda: PostgresDatabase.at(postgres.url("empty"), clock=Clock())] * 3)
+    assert [type(database) for database in opened] == [PostgresDatabase] * 3
+    for database in opened:
+        database.close()
+
+
+def test_a_store_opened_to_read_writes_nothing(bench: Bench, engine: Engine, path: Path) -> None:
+    beside = engine.open_read_only(path)
+    assert Bench.on(beside, path).jobs.record(1).wanted_generation == 0
+    with beside.read(), pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        beside.execute("UPDATE job SET priority = 7")
+    beside.close()
