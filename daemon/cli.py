@@ -294,6 +294,28 @@ def prune(context: Context, names: tuple[str, ...], *, yes: bool, dry_run: bool,
         click.echo(f"{len(chosen)} removed" if chosen else "nothing to prune")
 
 
+@cli.command("copy-store")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@as_json
+def copy_store(source: str, target: str, as_json: bool) -> None:
+    """Copy a store into an empty one, both given as by storage.url, and prove the copy: SQLite, PostgreSQL, or back.
+
+    Stop every headwater that uses them first. What search goes by is made anew when the copy is first used.
+    """
+    from daemon.commands.copying import copy_store as copy
+
+    def told(table: str, rows: int) -> None:
+        if not as_json:
+            click.echo(f"{table}  {rows} rows", err=True)
+
+    done = copy(source, target, told=told)
+    if as_json:
+        _print_json(done)
+    else:
+        click.echo(f"{done['rows']} rows are the same, {done['trees']} snapshots have their tree")
+
+
 @cli.group()
 def actions() -> None:
     """What is done after a sync changed something: how it went, and another try."""

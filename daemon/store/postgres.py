@@ -256,7 +256,7 @@ class PostgresDatabase(Database):
 
     def _send(self, text: str, params: Sequence[Any] | None = ()) -> Cursor:
         started = time.perf_counter() if self._on_statement else 0.0
-        cursor: Cursor = self._connection().execute(text, params)
+        cursor: Cursor = self._connection().execute(text, params and [_storable(value) for value in params])
         if self._on_statement:
             self._on_statement(text, time.perf_counter() - started)
         return cursor
@@ -345,6 +345,11 @@ class _Peewee(PostgresqlDatabase):
 
     def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
         return self._send(sql, params or ())
+
+
+def _storable(value: Any) -> Any:
+    """Text is stored without NUL (see ``fields.plain``), so it is looked for without."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def _name(url: str) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from bench import Bench, MovableClock, Rule
+from engines import Engine
 from harness import wait_for
 from structlog.testing import capture_logs
 
@@ -890,16 +890,15 @@ def test_a_clock_that_jumps_back_during_an_outage_does_not_end_its_waits(bench: 
 # -- a store that cannot be written -----------------------------------------------------------------
 
 
-def test_a_look_that_cannot_be_stored_is_told_and_the_next_one_comes(make: MakeBench) -> None:
+def test_a_look_that_cannot_be_stored_is_told_and_the_next_one_comes(make: MakeBench, engine: Engine) -> None:
     bench = make(busy_seconds=0.1)
     scheduler = Scheduler()
     try:
-        with capture_logs() as logged, closing(sqlite3.connect(bench.folder / "bench.db")) as other:
-            other.execute("BEGIN IMMEDIATE")
-            scheduler.every("poll", 0.05, lambda: poll_safely(bench.poller), at_once=True)
-            scheduler.start()
-            wait_for(lambda: _events(logged).count("poll.store_unavailable") >= 2, "two looks that failed")
-            other.execute("ROLLBACK")
+        with capture_logs() as logged:
+            with engine.locked(bench.folder / "bench.db"):
+                scheduler.every("poll", 0.05, lambda: poll_safely(bench.poller), at_once=True)
+                scheduler.start()
+                wait_for(lambda: _events(logged).count("poll.store_unavailable") >= 2, "two looks that failed")
             wait_for(lambda: bench.record().polled_at, "a look that was stored")
     finally:
         bench.poller.stop()

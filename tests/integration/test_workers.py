@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from bench import Bench, Rule
+from engines import Engine
 from harness import wait_for
 from structlog.testing import capture_logs
 
@@ -333,6 +333,7 @@ def test_a_run_whose_lease_is_gone_stops_before_its_next_step(
         assert bench.database.execute("SELECT count(*) FROM blob").fetchone() == (0,)
 
 
+@pytest.mark.sqlite  # the file is moved away
 def test_a_heartbeat_that_cannot_be_stored_is_told_and_tried_again(
     bench: Bench, make_pool: Callable[..., Pool], held: Hold, short_leases: None
 ) -> None:
@@ -567,16 +568,15 @@ def test_an_object_that_is_not_there_yet_is_waited_for_and_later_a_failure(bench
 
 
 def test_while_the_store_is_locked_a_pool_lives_and_goes_on_afterwards(
-    other_bench: Callable[..., Bench], make_pool: Callable[..., Pool]
+    other_bench: Callable[..., Bench], make_pool: Callable[..., Pool], engine: Engine
 ) -> None:
     bench = other_bench(busy_seconds=0.1)
     bench.want()
-    with capture_logs() as logged, closing(sqlite3.connect(bench.database.path)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        pool = make_pool(of=bench)
-        wait_for(lambda: "worker.claim_failed" in {line["event"] for line in logged}, "a claim to fail")
-        assert pool.workers.alive()
-        other.execute("ROLLBACK")
+    with capture_logs() as logged:
+        with engine.locked(bench.folder / "bench.db"):
+            pool = make_pool(of=bench)
+            wait_for(lambda: "worker.claim_failed" in {line["event"] for line in logged}, "a claim to fail")
+            assert pool.workers.alive()
         pool.workers.wake()
         wait_for(lambda: pool.ended, "the run to end")
     bench.assert_equal_to_git()
@@ -597,6 +597,7 @@ def test_a_store_that_lost_its_tables_costs_no_worker_its_life(bench: Bench, mak
     bench.assert_equal_to_git()
 
 
+@pytest.mark.sqlite  # the file is moved away
 def test_an_end_that_cannot_be_stored_is_told_and_the_job_taken_again_when_its_lease_ends(bench: Bench) -> None:
     bench.want()
     claim = bench.claim()
@@ -614,6 +615,7 @@ def test_an_end_that_cannot_be_stored_is_told_and_the_job_taken_again_when_its_l
     bench.assert_equal_to_git()
 
 
+@pytest.mark.sqlite  # the file is moved away
 def test_a_stop_that_cannot_be_stored_is_told(bench: Bench, make_pool: Callable[..., Pool], held: Hold) -> None:
     bench.want()
     pool = make_pool()
