@@ -18,18 +18,15 @@ from typing import Any
 
 import psycopg
 from peewee import PostgresqlDatabase
-from playhouse.migrations import Migration
 from psycopg.pq import TransactionStatus
 
 from daemon.clock import Clock
 from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, StoreUnavailable
-from daemon.store import dialect
+from daemon.store import dialect, schema_postgres
 from daemon.store.connections import MOST, Connection, Connections, connect
-from daemon.store.database import HISTORY_TABLE, MIGRATIONS, Cursor, Database, StatementSeen
+from daemon.store.database import Cursor, Database, StatementSeen
 from daemon.store.faults_postgres import explained, explained_at_start, unreachable, words
-from daemon.store.models import Table
 
-_OLDEST = 14  # whose support has not ended
 _LOCK = 0x68647774  # "hdwt"; with the schema, so that two stores in one database do not wait for each other
 # A process that stands still inside a write holds up all others: less than they wait for their turn.
 _WRITE_IDLE_SECONDS = 4
@@ -55,10 +52,6 @@ _WRITE = f"""
     SELECT pg_current_xact_id()::text
 """
 TURN = f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()));"
-_HISTORY = f"""
-    CREATE TABLE IF NOT EXISTS {HISTORY_TABLE} (
-        name TEXT COLLATE "C" NOT NULL PRIMARY KEY, applied TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp())
-"""
 
 
 class PostgresDatabase(Database):
@@ -99,12 +92,11 @@ class PostgresDatabase(Database):
 
     def _open(self, *, read_only: bool) -> None:
         with self._explained_at_start(), self.read() if read_only else self.write():
-            self._refuse_unfit()
-            pending = self._pending()
-            if read_only and pending:
-                raise StoreIncompatible(f"{self.name} has an older schema; start the daemon once, which migrates it")
-            for migration in pending:
-                self._apply(migration)
+            schema_postgres.refuse_unfit(self, self._connection().info.server_version, writing=not read_only)
+            if read_only:
+                schema_postgres.assert_current(self)
+            else:
+                schema_postgres.migrate(self)
 
     def shared_clock(self) -> Clock:
         """The database's own, so that nodes agree whatever their clocks say. Raises StoreUnavailable."""
@@ -276,64 +268,6 @@ class PostgresDatabase(Database):
         """Raise StoreUnavailable when a write would fail now."""
         with self.write():
             pass
-
-    # -- opening ----------------------------------------------------------------------------------
-
-    def _refuse_unfit(self) -> None:
-        version = self._connection().info.server_version // 10_000
-        if version < _OLDEST:
-            raise StoreIncompatible(f"{self.name} is PostgreSQL {version}; {_OLDEST} or newer is needed")
-        encoding, commit = self.execute(
-            "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')"
-        ).fetchone()
-        if encoding != "UTF8":
-            raise StoreIncompatible(f"{self.name} has the encoding {encoding}; create it with UTF8")
-        if commit == "off" and self._local.mode == "write":
-            raise StoreIncompatible(f"{self.name} does not let synchronous_commit be switched on")
-
-    def _pending(self) -> list[Any]:
-        """The migrations that are not applied yet. Raises StoreIncompatible for what is not ours, or is newer."""
-        migrations = Migration.load_directory(str(MIGRATIONS))  # type: ignore[no-untyped-call]
-        applied = self._applied()
-        if unknown := sorted(applied - {migration.name for migration in migrations}):
-            raise StoreIncompatible(
-                f"{self.name} was written by a newer headwater (it has {', '.join(unknown)}); "
-                "install that version again, or use another storage.url"
-            )
-        return [migration for migration in migrations if migration.name not in applied]
-
-    def _applied(self) -> set[str]:
-        if self._exists(HISTORY_TABLE):
-            return {row[0] for row in self.execute(f"SELECT name FROM {HISTORY_TABLE}")}  # noqa: S608 - a constant
-        ours = (model._meta.table_name for model in Table.__subclasses__())  # noqa: SLF001
-        if found := [name for name in ours if self._exists(name)]:
-            raise StoreIncompatible(
-                f"{self.name} has another program's table {found[0]}; give headwater a database or a schema of its own"
-            )
-        return set()
-
-    def _exists(self, table: str) -> bool:
-        sql = "SELECT to_regclass(quote_ident(current_schema()) || '.' || quote_ident(?))"
-        return self.execute(sql, (table,)).fetchone()[0] is not None
-
-    def _apply(self, migration: Any) -> None:
-        self.execute("SET LOCAL statement_timeout = 0")
-        self.execute(_HISTORY)
-        migration.load().up(None, _Schema(self))
-        self.execute(f"INSERT INTO {HISTORY_TABLE} (name) VALUES (?)", (migration.name,))  # noqa: S608 - a constant
-
-
-class _Schema:
-    """What a migration is given for a database."""
-
-    def __init__(self, database: PostgresDatabase) -> None:
-        self._database = database
-
-    def execute_sql(self, sql: str, params: Sequence[Any] = ()) -> Any:
-        cursor = None
-        for statement in dialect.schema(sql):
-            cursor = self._database.execute(statement, params)
-        return cursor
 
 
 class _Peewee(PostgresqlDatabase):
