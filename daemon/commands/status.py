@@ -41,14 +41,13 @@ COLOURS = {"fresh": "green", "stale": "yellow", "syncing": "cyan", "failed": "re
 
 def branch_rows(config: Config) -> list[dict[str, Any]]:
     """Every tracked branch with the API's fields and ``repository``. Raises StoreError without a store."""
-    clock = Clock()
-    database = open_to_read(config.storage, clock=clock)
+    database = open_to_read(config.storage, clock=Clock())
     try:
+        now = database.shared_clock().now()
         records = list(Repositories(database).every())
         actions = every_action(Actions(database))
     finally:
         database.close()
-    now = clock.now()
     return [row | _actions(row, actions) for record in records for row in _rows(record, config, now)]
 
 

@@ -117,6 +117,29 @@ def test_a_change_that_one_node_makes_is_told_by_another(
     listener.join(10)
 
 
+def test_a_change_is_acted_on_once_whichever_node_made_it_and_whoever_is_killed(
+    repo: GitRepo, make_node: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    acted = tmp_path / "acted"
+    script = f'echo "$HEADWATER_AFTER" >> {acted}'
+    action = f"[[actions]]\ncommand = ['/bin/sh', '-c', '{script}']"
+    nodes = [make_node(extra=action).start() for _ in range(2)]
+    nodes[0].wait_head(repo.head())
+    heads = []
+    for node in nodes * 2:
+        heads.append(repo.commit({"acted.txt": str(len(heads)).encode()}))
+        node.post("/api/v1/repositories/octo/data/sync")
+        node.wait_head(heads[-1])
+    wait_for(lambda: acted.exists() and acted.read_text().split()[-4:] == heads, "every change to be acted on")
+    assert len(acted.read_text().split()) == len(set(acted.read_text().split()))
+    nodes[0].kill()
+    last = repo.commit({"acted.txt": b"last"})
+    nodes[1].post("/api/v1/repositories/octo/data/sync")
+    # Where it was the killed node that acted, its turn lasts for half a minute.
+    wait_for(lambda: acted.read_text().split()[-1] == last, "the other node to act", seconds=60)
+    assert len(acted.read_text().split()) == len(set(acted.read_text().split()))
+
+
 def test_a_run_of_a_killed_node_is_taken_over_within_a_minute_and_a_little(
     github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
 ) -> None:

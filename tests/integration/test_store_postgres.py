@@ -15,7 +15,10 @@ from pgproxy import Proxy
 from store_bench import NOW, Bench, blob, change, delivery, in_threads, later, rule, sha
 
 from daemon.clock import Clock
+from daemon.config import Config, StorageSettings
+from daemon.core import Core
 from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, StoreUnavailable
+from daemon.metrics import Metrics
 from daemon.model import DeliveryStatus, NodeRecord, Trigger
 from daemon.store.feed import Feed
 from daemon.store.nodes import Nodes
@@ -262,6 +265,13 @@ def test_nodes_whose_clocks_differ_go_by_the_databases(make: Callable[..., Bench
     assert abs((first.now() - datetime.now(UTC)).total_seconds()) < 60
     for database in databases:
         database.close()
+
+
+def test_a_daemon_goes_by_the_databases_clock(engine: Engine, path: Path) -> None:
+    config = Config(storage=StorageSettings(url=engine.url(path)))
+    core = Core(config, clock=Clock(now=lambda: datetime.now(UTC) + timedelta(minutes=5)), metrics=Metrics())
+    assert abs((core.clock.now() - datetime.now(UTC)).total_seconds()) < 60
+    core.close()
 
 
 def test_a_look_that_one_node_took_is_due_to_no_other(make: Callable[..., Bench]) -> None:
