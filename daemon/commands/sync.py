@@ -138,8 +138,11 @@ class _Working:
         ids = [branch.id for _, branch in branches]
         core.jobs.want(ids, trigger, now=core.clock.now())
         self._workers.start_heartbeat()
-        with _progress_bars() as bars:
-            self._work(ids, bars)
+        try:
+            with _progress_bars() as bars:
+                self._work(ids, bars)
+        finally:
+            self._workers.stop(0.0)
         core.renew_entities()  # where the rules have changed and the commit has not
         return [_result(name, branch.id, core.jobs, core.history, core.snapshots) for name, branch in branches]
 
