@@ -18,6 +18,7 @@ import pydantic
 from pathspec import GitIgnoreSpec
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, InstanceOf, PlainValidator
 
+from daemon.errors import StoreIncompatible
 from daemon.secret import Secret
 from daemon.targets import parse_target
 from daemon.values import (
@@ -327,7 +328,9 @@ class StorageSettings:
 
     @property
     def sqlite_path(self) -> Path:
-        """The database file of a store on SQLite; absolute once loaded."""
+        """The database file of a store on SQLite; absolute once loaded. Raises StoreIncompatible on PostgreSQL."""
+        if self.is_postgres:
+            raise StoreIncompatible("the store is on PostgreSQL: use PostgreSQL's own tools for this")
         return Path(self.url.removeprefix("sqlite:///"))
 
 

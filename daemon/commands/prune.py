@@ -8,17 +8,17 @@ from typing import Any
 from daemon.clock import Clock
 from daemon.commands.sync import Asking
 from daemon.config import Config
-from daemon.core import open_store
 from daemon.errors import HeadwaterError
 from daemon.model import PruneCandidate
 from daemon.store.database import Database
+from daemon.store.opening import open_store, open_to_read
 from daemon.store.pruning import Pruning
 from daemon.store.repositories import Repositories
 
 
 def candidates(config: Config, names: Sequence[str]) -> list[PruneCandidate]:
     """What may be removed, or what of ``names`` may; HeadwaterError for a name that must not or is not there."""
-    database = Database.open_read_only(config.storage.sqlite_path, clock=Clock())
+    database = open_to_read(config.storage, clock=Clock())
     try:
         if not names:
             return Pruning(database).candidates()
@@ -43,11 +43,11 @@ def prune(config: Config, chosen: Sequence[PruneCandidate]) -> list[PruneCandida
 
     One that is back meanwhile is left alone. Raises HeadwaterError when the daemon does not answer.
     """
-    daemon = Database.locked_by(config.storage.sqlite_path)
+    daemon = None if config.storage.is_postgres else Database.locked_by(config.storage.sqlite_path)
     if daemon and daemon.get("admin_url"):
         asking = Asking(config, str(daemon["admin_url"]))
         return [one for one in chosen if asking.prune(one.full_name)]
-    database = open_store(config, Clock())
+    database = open_store(config.storage, clock=Clock())
     try:
         pruning = Pruning(database)
         pruned = [one for one in chosen if pruning.forget(one.id)]

@@ -31,8 +31,8 @@ _DISOWN = """
 """
 # Still tracked under a name that is another's: it was renamed as well, or is gone. It is asked for by its number.
 _LOSE_NAME = """
-    UPDATE repository SET name = name || '~' || coalesce(github_id, 'row' || id),
-                          full_name = full_name || '~' || coalesce(github_id, 'row' || id),
+    UPDATE repository SET name = name || '~' || coalesce(CAST(github_id AS TEXT), 'row' || id),
+                          full_name = full_name || '~' || coalesce(CAST(github_id AS TEXT), 'row' || id),
                           next_poll_at = NULL, hinted = TRUE
     WHERE id <> ? AND full_name = ?
 """

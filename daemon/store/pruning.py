@@ -38,7 +38,10 @@ _ROWS = (
     DELETE FROM folder WHERE (branch_id, parent, path) IN (
         SELECT branch_id, parent, path FROM folder WHERE branch_id = ? LIMIT ?)
     """,
-    'DELETE FROM "commit" WHERE rowid IN (SELECT rowid FROM "commit" WHERE branch_id = ? LIMIT ?)',
+    """
+    DELETE FROM "commit" WHERE (branch_id, position) IN (
+        SELECT branch_id, position FROM "commit" WHERE branch_id = ? LIMIT ?)
+    """,
     """
     DELETE FROM entity_version WHERE id IN (
         SELECT entity_version.id FROM entity_version JOIN entity ON entity.id = entity_key

@@ -14,6 +14,7 @@ from daemon.store import dialect
         ("SELECT '?%' || \"a?\" || ?", "SELECT '?%%' || \"a?\" || %s"),
         ("SELECT 'it''s ?' WHERE a LIKE ?", "SELECT 'it''s ?' WHERE a ILIKE %s"),
         ("a % 2", "a %% 2"),
+        ("path = x'' AND name = 'max''x'''", "path = ''::bytea AND name = 'max''x'''"),
         ("a IN () OR b NOT IN ()", "a = ANY ('{}') OR b <> ALL ('{}')"),
         ("a IS ? OR a IS NOT ? OR ? IS NULL", "a IS NOT DISTINCT FROM %s OR a IS DISTINCT FROM %s OR %s IS NULL"),
         ("SET a = max(a, ?), b = max(b)", "SET a = greatest(a, %s), b = max(b)"),
