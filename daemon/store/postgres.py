@@ -45,7 +45,7 @@ _READ = f"""
 _WRITE = f"""
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s';
-    SET LOCAL idle_in_transaction_session_timeout = '{_WRITE_IDLE_SECONDS}s';
+    SET LOCAL idle_in_transaction_session_timeout = '{{idle}}s';
     SET LOCAL lock_timeout = '{{milliseconds}}ms';
     SELECT set_config('synchronous_commit', 'on', TRUE) WHERE current_setting('synchronous_commit') = 'off';
     {{turn}}
@@ -134,7 +134,8 @@ class PostgresDatabase(Database):
         with ExitStack() as stack:
             stack.enter_context(self._used())
             left = stack.enter_context(self._queued()) if alone else self._busy_seconds
-            sql = _WRITE.format(milliseconds=int(left * 1000), turn=TURN if alone else "")
+            idle = _WRITE_IDLE_SECONDS if alone else _READ_IDLE_SECONDS
+            sql = _WRITE.format(milliseconds=int(left * 1000), idle=idle, turn=TURN if alone else "")
             connection, row = stack.enter_context(self._begun(sql, left))
             with self._explained(), self._inside("write", connection):
                 yield
