@@ -114,13 +114,14 @@ class Service:
     # -- life -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until TERM or INT. Raises HeadwaterError or OSError when it cannot start."""
+        """Serve until TERM or INT. Raises HeadwaterError or OSError when it cannot start, or its disk failed."""
         self._watch_signals()
         try:
             self._start_inside()
             await self._start_listeners()
             self._say_ready()
             await self._serve()
+            self._assert_store_sound()
         finally:
             systemd.notify("STOPPING=1\nSTATUS=finishing what runs", environ=self._environ)
             await self._shut_down()
@@ -272,9 +273,13 @@ class Service:
         kept = "; the configuration on disk was refused, see the log" if self._refused else ""
         systemd.notify(f"{more}STATUS={told}{kept}", environ=self._environ)
 
+    def _assert_store_sound(self) -> None:
+        if failure := self._core.database.failure:
+            raise StoreUnavailable(failure)
+
     async def _serve(self) -> None:
         beat = systemd.watchdog_seconds(environ=self._environ, pid=os.getpid())
-        watches = [asyncio.create_task(one) for one in (self._follow_clock(), self._measure_lag())]
+        watches = [asyncio.create_task(one) for one in (self._look_out(), self._measure_lag())]
         watches += [asyncio.create_task(self._feed_watchdog(beat / 3))] if beat else []
         while not self._stop.is_set():
             waits = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
@@ -294,15 +299,19 @@ class Service:
             await asyncio.sleep(LAG_INTERVAL_SECONDS)
             self._metrics.loop_lag_seconds.observe(max(0.0, self._clock.monotonic() - asked - LAG_INTERVAL_SECONDS))
 
-    async def _follow_clock(self) -> None:
+    async def _look_out(self) -> None:
         """Wake the scheduler when the wall clock has jumped. By this loop's monotonic time: after a jump back the
         scheduler itself sleeps for as long as the jump was far.
+
+        End when nothing can be trusted to reach the disk any more: a new process begins from what did.
         """
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if jump := self._clock_watch.jumped():
                 log.warning("clock.jumped", seconds=round(jump.total_seconds(), 1))
                 self._scheduler.run_all_now()
+            if self._core.database.failure:
+                self._stop.set()
 
     async def _feed_watchdog(self, seconds: float) -> None:
         """Beat only while a round trip through this loop and the writer succeeds, and workers and scheduler move.

@@ -2,6 +2,7 @@
 
 SQLite keeps a promise only when it is asked to: ``synchronous=FULL`` (NORMAL loses acknowledged rows at a power
 cut), ``BEGIN IMMEDIATE`` (a read that turns into a write may be refused at once, whatever the busy time-out).
+A flush that failed is never tried again: from then on everything is refused until the process begins anew.
 Nothing here or elsewhere may open the database file itself: closing any handle on it drops this process's locks
 (https://sqlite.org/howtocorrupt.html, 2.2).
 """
@@ -14,16 +15,17 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from peewee import QueryEvent, SqliteDatabase
 from playhouse.migrations import Runner
 
 from daemon.clock import Clock
 from daemon.errors import StoreIncompatible, StoreUnavailable
-from daemon.store.faults import DATABASE_ERRORS, explained, explained_at_start
+from daemon.store.faults import DATABASE_ERRORS, explained, explained_at_start, is_unsure
 from daemon.store.locks import FairLock, LockFile, locked_by
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -60,7 +62,8 @@ class _Connection(sqlite3.Connection):
     """A connection that can be referred to weakly, and closes itself when the thread that had it is gone."""
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(sqlite3.ProgrammingError):  # it could not be opened
+            self.close()
 
 
 class _Sqlite(SqliteDatabase):
@@ -70,7 +73,9 @@ class _Sqlite(SqliteDatabase):
         self.opened: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
         pragmas = {"query_only": 1} if read_only else _PRAGMAS
         super().__init__(
-            str(path),
+            # Never made here: a thread that connects after the file was removed must not find an empty one.
+            f"file:{quote(os.fsencode(path))}?mode=rw",
+            uri=True,
             pragmas=pragmas,
             lock_type="IMMEDIATE",
             timeout=busy_seconds,
@@ -98,10 +103,12 @@ class Database:
     """One store, usable from any thread. Statements work inside ``read`` or ``write``.
 
     ``on_statement`` is told the text and the seconds of every statement. ``shared`` is whether other processes may
-    write at the same time; ``name`` is what the store is called in errors.
+    write at the same time; ``name`` is what the store is called in errors. ``failure`` says why nothing can be trusted
+    to reach the disk any more, once that is so: everything is refused from then on, and only a new process begins anew.
     """
 
     shared = False
+    failure: str | None = None
 
     def __init__(
         self,
@@ -250,6 +257,7 @@ class Database:
     def _turn(self) -> Iterator[None]:
         """The turn of this thread to write, with what is left of the busy time for SQLite's own lock."""
         with self._queued() as left:
+            self._assert_sound()  # whoever had the turn before may have found out
             with self._explained():
                 self._assert_same_file()
                 self._sqlite.handle().execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
@@ -271,6 +279,7 @@ class Database:
         with self._using:
             if self._closed:
                 raise StoreUnavailable(f"{self.name} is closed")
+            self._assert_sound()
             self._users += 1
         try:
             yield
@@ -293,7 +302,13 @@ class Database:
         try:
             yield
         except DATABASE_ERRORS as error:
+            if is_unsure(error):
+                self.failure = f"{self.path} could not be flushed to its disk ({error}); look at the disk, then restart"
             raise explained(error, self.path) from error
+
+    def _assert_sound(self) -> None:
+        if self.failure is not None:
+            raise StoreUnavailable(self.failure)
 
     @contextmanager
     def _explained_at_start(self) -> Iterator[None]:

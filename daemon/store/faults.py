@@ -27,6 +27,9 @@ _DAMAGED = {
     sqlite3.SQLITE_NOTADB: "is not a database",
     sqlite3.SQLITE_CORRUPT: "is damaged",
 }
+# What failed to reach the disk may be marked as written all the same, and the next attempt then succeeds without it
+# (Rebello and others, "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+_UNSURE = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 _ASIDE = "; move it (with its -wal and -shm) aside, and headwater fetches everything from GitHub again"
 
 
@@ -50,6 +53,15 @@ def explained_at_start(error: Exception, path: Path) -> StoreError:
     return explained(error, path)
 
 
+def is_unsure(error: Exception) -> bool:
+    """Whether after ``error`` nobody can tell what is on the disk."""
+    return _extended_code(error) in _UNSURE
+
+
 def _code(error: Exception) -> int:
+    return _extended_code(error) & _PRIMARY
+
+
+def _extended_code(error: Exception) -> int:
     cause = getattr(error, "orig", error)  # peewee keeps the driver's error there
-    return int(getattr(cause, "sqlite_errorcode", 0)) & _PRIMARY
+    return int(getattr(cause, "sqlite_errorcode", 0))

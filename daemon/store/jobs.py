@@ -50,6 +50,10 @@ _RENEW = "UPDATE job SET lease_until = ? WHERE id = ? AND token = ? AND lease_ow
 _RELEASE = """
     UPDATE job SET lease_owner = NULL, lease_until = NULL WHERE id = ? AND token = ? AND lease_owner IS NOT NULL
 """
+_PARK_UNREADABLE = """
+    UPDATE job SET parked = TRUE, triggers = '[]', sighting = NULL, wanted_at = NULL, run_after = NULL, last_error = ?
+    WHERE branch_id = ?
+"""
 _NOTE = "UPDATE job SET last_error = ?, sighting = ? WHERE id = ?"
 _STATE = """
     CASE WHEN job.lease_owner IS NOT NULL THEN 'running'
@@ -99,14 +103,20 @@ class Jobs:
         """The next job that may run, leased for ``lease_seconds``; None when there is none.
 
         Pushes and people first, then whoever waits longest; only of ``branch_ids`` when they are given. An attempt
-        counts here, so that a job which kills the process is counted too.
+        counts here, so that a job which kills the process is counted too. One whose row cannot be read is parked.
         """
         with self._db.read():  # most looks find nothing: those must not queue for the right to write
             if self._claimable(now, branch_ids) is None:
                 return None
         with self._db.write():
-            row = self._claimable(now, branch_ids)
-            return None if row is None else self._take(row, owner, now, now + timedelta(seconds=lease_seconds))
+            while (row := self._claimable(now, branch_ids)) is not None:
+                try:
+                    with self._db.write():
+                        return self._take(row, owner, now, now + timedelta(seconds=lease_seconds))
+                except (ValueError, TypeError) as error:  # others wait behind it
+                    why = f"what the store holds about this job cannot be read ({error}); parked until it is asked for"
+                    self._db.execute(_PARK_UNREADABLE, (optional_plain(why), row[0]))
+        return None
 
     def _claimable(self, now: datetime, branch_ids: Sequence[int] | None) -> Any:
         at, far = instant_text(now), instant_text(now + _CLOCK_JUMP)

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ class LockFile:
 
     def release(self) -> None:
         with self._guard:
-            os.ftruncate(self._handle, 0)
+            with suppress(OSError):  # on a disk that fails the note stays, and says nothing without the lock
+                os.ftruncate(self._handle, 0)
             os.close(self._handle)
 
 

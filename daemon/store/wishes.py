@@ -170,7 +170,6 @@ def save(db: Database, wish: Wish) -> None:
 
 
 def _wish(row: tuple[Any, ...]) -> Wish:
-    asked = [Asked(*item) for item in json.loads(row[6])]
     return Wish(
         job_id=row[0],
         branch_id=row[1],
@@ -178,7 +177,7 @@ def _wish(row: tuple[Any, ...]) -> Wish:
         done=row[3],
         claimed=row[4],
         priority=row[5],
-        asked=asked,
+        asked=_asked(row[6]),
         wanted_at=row[7],
         run_after=row[8],
         attempts=row[9],
@@ -189,4 +188,18 @@ def _wish(row: tuple[Any, ...]) -> Wish:
 
 def trigger_names(triggers: str) -> tuple[str, ...]:
     """The kinds of trigger in a stored ``job.triggers``, each once, in the order they came."""
-    return tuple(dict.fromkeys(item[1] for item in json.loads(triggers)))
+    return tuple(dict.fromkeys(asked.trigger for asked in _asked(triggers)))
+
+
+def _asked(triggers: str) -> list[Asked]:
+    """What a stored ``job.triggers`` says; nothing where it cannot be read, or names a kind that is not known here.
+
+    That a sync is wanted is told by the generations: it comes all the same, as ``recovery``.
+    """
+    try:
+        return [
+            Asked(int(generation), Trigger(trigger).value, instant_text(instant_value(at)))
+            for generation, trigger, at in json.loads(triggers)
+        ]
+    except (ValueError, TypeError):
+        return []

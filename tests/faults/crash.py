@@ -1,4 +1,4 @@
-"""Kills a process at its N-th system call of a kind: `strace -e inject=CALL:signal=SIGKILL:when=N`.
+"""Kills a process at its N-th system call of a kind, or lets that call fail: `strace -e inject=CALL:…:when=N`.
 
 The calls of one part are counted first, in a run that nothing happens to; then every number is a point of its own.
 """
@@ -53,17 +53,17 @@ class Bench:
         return folder
 
 
-def points(bench: Bench, part: str, *, broken: str | None = None) -> list[Point]:
+def points(bench: Bench, part: str, *, broken: str | None = None, calls: tuple[str, ...] = CALLS) -> list[Point]:
     """Every point of a part, in the order of the calls' names; the part must end by itself."""
     folder = bench.fresh(f"{part}-count")
     trace = folder / "trace"
-    calls = ["-o", str(trace), "-e", f"trace=access,faccessat,faccessat2,{','.join(CALLS)}"]
-    ended = _run(bench, part, folder, calls, broken=broken)
+    options = ["-o", str(trace), "-e", f"trace=access,faccessat,faccessat2,{','.join(calls)}"]
+    ended = _run(bench, part, folder, options, broken=broken)
     assert ended.returncode == 0, ended.stderr.decode()
     made = list(_calls(trace.read_text(errors="replace")))
     begin = made.index(scenario.MARKER)
     before, after = Counter(made[:begin]), Counter(made[begin + 1 :])
-    return [Point(part, call, n, before[call] + n) for call in CALLS for n in range(1, after[call] + 1)]
+    return [Point(part, call, n, before[call] + n) for call in calls for n in range(1, after[call] + 1)]
 
 
 def _calls(trace: str) -> Iterator[str]:
@@ -88,6 +88,16 @@ def kill(bench: Bench, point: Point, *, broken: str | None = None) -> Path | Non
         return None
     killed = ended.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
     assert killed, f"{point}: {ended.returncode} {ended.stderr.decode()[-2000:]}"
+    return folder
+
+
+def fail(bench: Bench, point: Point, error: str, *, forever: bool, broken: str | None = None) -> Path:
+    """Run the part to its end while that call, and with ``forever`` every later one, fails; what it left."""
+    folder = bench.fresh(f"{point.part}-{point.call}-{point.number}-{error}-{forever}")
+    when = f"{point.when}+" if forever else str(point.when)
+    inject = ["-o", os.devnull, "-e", f"trace={point.call}", "-e", f"inject={point.call}:error={error}:when={when}"]
+    ended = _run(bench, point.part, folder, inject, broken=broken)
+    assert ended.returncode == 0, f"{point} {error}: {ended.returncode} {ended.stderr.decode()[-2000:]}"
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What is killed: one part of the daemon in a process of one thread, so that its N-th system call is always the same.
+"""What is killed, or fails: one part of the daemon in a process of one thread, so that its N-th system call is always the same.
 
 ``python scenario.py PART FOLDER API_URL [--broken SWITCH]``. The first call to ``os.access`` of MARKER tells the runner
 where the part begins: what Python does to start up is nobody's crash. ``FOLDER/ledger`` holds what was promised, a line
@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from daemon.actions.publish import Folder
 from daemon.actions.runner import ActionRunner
 from daemon.clock import Clock
 from daemon.config import ActionRule
+from daemon.errors import StoreUnavailable
 from daemon.model import Entry
 from daemon.store.actions import Actions
 from daemon.store.database import Database
@@ -31,7 +32,8 @@ from daemon.store.feed import Feed
 
 MARKER = "/headwater-begins-here"
 DELIVERIES = 10
-SWITCHES = ("acknowledge-first", "no-transaction", "no-flip", "synchronous-normal")
+REFUSED = "refused"
+SWITCHES = ("acknowledge-first", "no-transaction", "no-flip", "synchronous-normal", "go-on")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def open_bench(folder: Path, api_url: str) -> Bench:
 
 
 def ingest(folder: Path, api_url: str, broken: str | None) -> None:
-    """Deliveries, each answered after its commit."""
+    """Deliveries, each answered after its commit; one that cannot be stored is refused, and the next one comes."""
     bench = open_bench(folder, api_url)
     if broken == "synchronous-normal":
         bench.database._sqlite.handle().execute("PRAGMA synchronous = NORMAL")
@@ -65,8 +67,14 @@ def ingest(folder: Path, api_url: str, broken: str | None) -> None:
         guid = f"guid-{number}"
         if broken == "acknowledge-first":
             promise(folder, guid)
-        bench.announce(None, f"{number:040x}", guid=guid)
-        promise(folder, guid)
+        try:
+            bench.announce(None, f"{number:040x}", guid=guid)
+        except StoreUnavailable:
+            promise(folder, REFUSED)
+            if broken == "go-on":
+                bench.database.failure = None
+        else:
+            promise(folder, guid)
     bench.close()
 
 
@@ -76,7 +84,8 @@ def sync(folder: Path, api_url: str, broken: str | None) -> None:
     if broken == "no-transaction":
         one_statement_at_a_time(bench.database)
     begin()
-    bench.work()
+    with suppress(StoreUnavailable):  # a worker looks again in a second
+        bench.work()
     bench.close()
 
 

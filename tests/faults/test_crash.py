@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import crash
 import pytest
@@ -15,7 +16,7 @@ AT_ONCE = 2
 FEW = 10  # points of a part in the short run, spread over all of them
 
 
-def chosen(every: list[crash.Point], most: int | None) -> list[crash.Point]:
+def chosen(every: list[Any], most: int | None) -> list[Any]:
     """All of them, or as many as ``most``, spread evenly: each kind of call is among them."""
     if most is None or len(every) <= most:
         return every

@@ -374,6 +374,44 @@ def test_a_file_that_was_removed_or_replaced_takes_no_more_writes(bench: Bench) 
     bench.db.check()
 
 
+def test_a_thread_that_connects_after_the_file_was_removed_makes_no_new_one(bench: Bench) -> None:
+    bench.path.unlink()
+
+    def read() -> None:
+        with pytest.raises(StoreUnavailable, match="cannot be opened"):
+            bench.rows("SELECT 1")
+
+    in_threads(read)
+    assert not bench.path.exists()
+
+
+def test_after_a_flush_that_failed_nothing_is_taken_until_a_new_process_begins(bench: Bench) -> None:
+    """That the error comes so is shown with a disk that fails, in the fault suite."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+
+    def fail() -> None:
+        with bench.db.write():
+            raise error
+
+    with pytest.raises(StoreUnavailable):
+        fail()
+    for use in (bench.db.read, bench.db.write, bench.db.check, bench.db.checkpoint):
+        with pytest.raises(StoreUnavailable, match="restart"):
+            use() if use in (bench.db.check, bench.db.checkpoint) else use().__enter__()
+    bench.db.close()
+    reopened = reopen(bench.path)
+    reopened.check()
+    reopened.close()
+
+
+@pytest.mark.parametrize("name", ["100% a?b#c.db", "\udcff.db"])
+def test_a_store_may_have_any_name(tmp_path: Path, name: str) -> None:
+    bench = Bench(tmp_path / name).begin()
+    bench.db.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"{name}.lock"])
+
+
 def test_a_damaged_page_is_unavailable_not_garbage(bench: Bench) -> None:
     bench.db.close()
     content = bytearray(bench.path.read_bytes())

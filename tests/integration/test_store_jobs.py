@@ -96,6 +96,60 @@ def test_what_is_not_tracked_any_more_is_not_claimed(bench: Bench) -> None:
     assert bench.claim() is not None
 
 
+@pytest.mark.parametrize(
+    "triggers",
+    [
+        "",
+        "{",
+        "null",
+        "7",
+        "[7]",
+        "[[1]]",
+        '[[1, "a newer kind", "2026-01-01T00:00:00.000000Z"]]',
+        '[[1, "poll", "soon"]]',
+    ],
+)
+def test_a_job_that_does_not_say_any_more_why_it_is_wanted_runs_all_the_same(bench: Bench, triggers: str) -> None:
+    bench.want(Trigger.POLL)
+    with bench.db.write():
+        bench.db.execute("UPDATE job SET triggers = ?", (triggers,))
+    assert bench.jobs.record(1).triggers == ()
+    claim = bench.claim()
+    assert claim is not None
+    assert claim.triggers == (Trigger.RECOVERY,)
+    finish(bench, claim)
+    assert bench.jobs.record(1).state == "idle"
+
+
+def test_a_delivery_is_taken_whatever_its_job_said_before(bench: Bench) -> None:
+    with bench.db.write():
+        bench.db.execute("UPDATE job SET triggers = '{'")
+    assert bench.history.store_deliveries([delivery()], now=NOW) == [DeliveryStatus.ACCEPTED]
+    claim = bench.claim()
+    assert claim is not None
+    assert claim.triggers == (Trigger.WEBHOOK,)
+
+
+@pytest.mark.parametrize(("column", "value"), [("sighting", "{"), ("sighting", '["a", 1]'), ("wanted_at", "soon")])
+def test_a_job_that_cannot_be_read_is_parked_with_the_reason_and_holds_up_no_other(
+    bench: Bench, column: str, value: str
+) -> None:
+    bad, good = branches(bench, 2)
+    bench.jobs.want([bad, good], Trigger.POLL, now=NOW)
+    with bench.db.write():
+        bench.db.execute(f"UPDATE job SET {column} = ?, priority = 0 WHERE branch_id = ?", (value, bad))
+    claim = bench.claim()
+    assert claim is not None
+    assert claim.branch_id == good
+    assert bench.claim() is None
+    assert bench.jobs.record(bad).state == "failed"
+    assert "cannot be read" in (bench.jobs.record(bad).last_error or "")
+    bench.jobs.want([bad], Trigger.POLL, now=NOW)
+    again = bench.claim()
+    assert again is not None
+    assert again.branch_id == bad
+
+
 def test_a_job_is_not_claimed_before_its_time(bench: Bench) -> None:
     claim = bench.claimed()
     bench.jobs.waiting(claim, run_after=later(30), sighting=None, note=None, now=NOW)
