@@ -1,7 +1,8 @@
-"""FAULTS H1 to H3: a wall clock that jumps, or is wrong from the start, silences nothing and destroys nothing."""
+"""FAULTS G12, H1 to H3, H7: a wall clock that jumps, or is wrong from the start, silences nothing and destroys nothing; nor does a sleep."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -90,4 +91,18 @@ def test_a_boot_in_1970_that_is_corrected_later_syncs_and_keeps_everything(
     wait_for(lambda: clocked.daemon.log_lines("clock.jumped"), "the correction to be noticed")
     seen_in_time(clocked, repo, "corrected.txt")
     assert clocked.deliveries() == ["kept"]
+    assert_equal_to_git(clocked.daemon, repo)
+
+
+def test_a_daemon_that_slept_sees_in_time_what_came_meanwhile(clocked: ClockedDaemon, repo: GitRepo) -> None:
+    """A laptop's lid: nothing runs, and afterwards the wall clock is hours ahead of the monotonic one."""
+    assert clocked.daemon.process is not None
+    clocked.daemon.process.send_signal(signal.SIGSTOP)
+    after = repo.commit({"asleep.txt": b"1\n"})
+    clocked.jump(6 * HOUR)
+    clocked.daemon.process.send_signal(signal.SIGCONT)
+    started = time.monotonic()
+    clocked.daemon.wait_head(after)
+    assert time.monotonic() - started < INTERVAL_SECONDS + SLACK_SECONDS
+    seen_in_time(clocked, repo, "awake.txt")
     assert_equal_to_git(clocked.daemon, repo)

@@ -1,4 +1,4 @@
-"""FAULTS D1, D2, D3, D10, G7: a whole daemon whose disk is full, fails, or is taken away, and one nobody listens to."""
+"""FAULTS D1, D2, D3, D9, D11, G7: a whole daemon whose disk is full, fails, or is taken away, and one nobody listens to."""
 
 from __future__ import annotations
 
@@ -104,6 +104,53 @@ def test_a_file_that_may_not_grow_refuses_and_heals_by_itself(
     smallest = Path(f"{daemon.database}-wal").stat().st_size
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (smallest, unlimited[1]))
     refuses_and_heals(daemon, github, repo, lambda: (resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited), None)[1])
+
+
+def test_a_disk_that_became_read_only_is_told_in_one_line_at_the_start(
+    repo: GitRepo, make_daemon: Callable[..., Daemon], small_disk: Path
+) -> None:
+    daemon = make_daemon()
+    daemon.database = small_disk / "headwater.db"
+    daemon.write_config()
+    daemon.start()
+    daemon.wait_head(repo.head())
+    assert daemon.stop() == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    daemon.log = daemon.log.with_name("second.log")
+    daemon.start(ready=False)
+    assert daemon.process is not None
+    assert daemon.process.wait(30) == 1
+    (said,) = [line for line in daemon.log_lines() if line["level"] == "critical"]
+    assert "headwater.db" in said["error"]
+    assert "Traceback" not in daemon.log.read_text()
+
+
+# -- a store from before ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["its log lost", "last night's"])
+def test_a_store_from_before_catches_up_with_github(
+    repo: GitRepo, make_daemon: Callable[..., Daemon], what: str
+) -> None:
+    daemon = make_daemon().start()
+    daemon.wait_head(repo.head())
+    assert daemon.stop() == 0
+    kept = daemon.database.read_bytes()
+    daemon.start()
+    before, after = repo.head(), repo.commit({"today.txt": b"1\n"})
+    push = {"ref": "refs/heads/main", "before": before, "after": after, "repository": {"full_name": "octo/data"}}
+    assert daemon.deliver(push, guid="today").json()["status"] == "accepted"
+    daemon.wait_head(after)
+    daemon.kill()
+    Path(f"{daemon.database}-wal").unlink()
+    if what == "last night's":
+        Path(f"{daemon.database}-shm").unlink()
+        daemon.database.write_bytes(kept)
+    daemon.start()
+    daemon.wait_head(after)  # everything is looked at once, and the stored head is all that is compared with
+    assert daemon.deliver(push, guid="today").status_code == 200
+    daemon.wait_idle()
+    assert_equal_to_git(daemon, repo)
 
 
 # -- a flush that failed ---------------------------------------------------------------------------
