@@ -134,6 +134,7 @@ def test_a_store_from_before_catches_up_with_github(
 ) -> None:
     daemon = make_daemon().start()
     daemon.wait_head(repo.head())
+    wait_for(lambda: (daemon.branch() or {})["next_poll_at"], "the next look to be an hour away")
     assert daemon.stop() == 0
     kept = daemon.database.read_bytes()
     daemon.start()
