@@ -350,6 +350,14 @@ def retry_actions(context: Context, action: str | None, as_json: bool) -> None:
         click.echo(f"{count} tried again" if count else "nothing has failed")
 
 
+@cli.command()
+def man() -> None:
+    """Print the manual page: `headwater man | man -l -`."""
+    from daemon.commands.manual import page
+
+    click.echo(page(cli, __version__), nl=False)
+
+
 cli.add_command(hooks)
 for command in (*operation.COMMANDS, *storage.COMMANDS):
     cli.add_command(command)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from daemon.command_line import EXIT_FAILED, Context, as_json, print_json
 
 if TYPE_CHECKING:
     from daemon.commands.hooks import Row
     from daemon.config import Config
-
-EXIT_FAILED = 1
-
-
-class Context(Protocol):
-    """What `daemon.cli` hands to every command."""
-
-    def load(self) -> Config: ...
 
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """The arguments that all of them have."""
     for add in (
         click.pass_obj,
-        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text."),
+        as_json,
         click.option("--org", is_flag=True, help="The webhooks of the owners, as organisations, instead."),
         click.option("--url", metavar="URL", help="Where GitHub reaches headwater; else webhook.public_url."),
         click.argument("names", metavar="[OWNER/NAME]...", nargs=-1),
@@ -138,7 +131,7 @@ def _prepared(
 def _tell(rows: Sequence[Row], url: str, *, as_json: bool) -> None:
     """Print what came of it; a failed row is exit 1."""
     if as_json:
-        click.echo(json.dumps({"url": url, "hooks": [row.as_json() for row in rows]}, indent=2))
+        print_json({"url": url, "hooks": [row.as_json() for row in rows]})
     else:
         for row in rows:
             click.echo(row.line())

@@ -42,7 +42,7 @@ def test_no_command_prints_the_help_and_is_wrong_usage(tmp_path: Path) -> None:
     "command",
     [
         *("run", "sync", "check", "doctor", "status", "verify", "hooks", "demo", "backup", "migrate", "schema"),
-        *("install-service", "uninstall-service"),
+        *("install-service", "uninstall-service", "man"),
     ],
 )
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
