@@ -125,7 +125,8 @@ class Daemon:
     def _listening(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+            said = self.log.read_text()[-3000:] if self.log.is_file() else "(its log is no file)"
+            raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{said}")
         if self.settings["storage"].startswith("postgresql:"):
             return self._said_where()
         facts = Database.locked_by(self.database)
