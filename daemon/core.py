@@ -189,6 +189,7 @@ def client_settings(config: Config) -> ClientSettings:
         token=github.token,
         anonymous=github.anonymous,
         app=_app(github),
+        secrets=config.secret_values,
     )
 
 

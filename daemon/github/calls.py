@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.github.apps import AppSettings, Asker
@@ -17,7 +17,7 @@ MAX_JSON_BYTES = 64 * 1024 * 1024  # GitHub's own caps are 7 MB for a tree, some
 class ClientSettings:
     """What the client needs of the configuration; ``token`` is called for every call, so a changed file counts.
 
-    With an ``app`` its installations' tokens are used and ``token`` is not.
+    With an ``app`` its installations' tokens are used and ``token`` is not. ``secrets`` is what no message may quote.
     """
 
     api_url: str
@@ -26,6 +26,7 @@ class ClientSettings:
     token: Callable[[], str | None]
     anonymous: bool = False
     app: AppSettings | None = None
+    secrets: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +24,7 @@ from daemon.github.governor import DOWNLOADS, PUBLIC, Governor
 from daemon.github.protocol import REDIRECTS, Answer, Overloaded
 from daemon.github.transport import Allowance, Request, Transport, chunks, read_answer
 from daemon.model import RepositoryRef
+from daemon.redaction import HIDDEN, SHORTEST
 from daemon.version import __version__
 
 __all__ = ["Call", "ClientSettings", "Exchange", "RequestSeen", "Tally"]
@@ -263,7 +264,7 @@ class Exchange:
     def _judged(self, call: Call, opened: _Opened, allowance: Allowance) -> Answer:
         answer = read_answer(opened.response, asked=call.asked, max_bytes=call.max_bytes, allowance=allowance)
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            answer = _without_token(answer, opened.credential.token)
+            answer = _without(answer, [opened.credential.token or "", *self.settings.secrets()])
         if call.inspect is not None:
             answer = call.inspect(answer)
         self._observe(opened, answer)
@@ -331,11 +332,13 @@ def _same_repository(call: Call, named: int | None) -> None:
         )
 
 
-def _without_token(answer: Answer, token: str | None) -> Answer:
-    """An error's body is quoted in messages that people see: a server that echoes the token must not show it."""
-    if not token or token.encode() not in answer.body:
-        return answer
-    return dataclasses.replace(answer, body=answer.body.replace(token.encode(), b"[redacted]"))
+def _without(answer: Answer, secrets: Iterable[str]) -> Answer:
+    """An error's body is quoted in messages that people see: a server that echoes a secret must not show it."""
+    body = answer.body
+    for secret in secrets:
+        if len(secret) >= SHORTEST:
+            body = body.replace(secret.encode(), HIDDEN.encode())
+    return dataclasses.replace(answer, body=body)
 
 
 def _token(settings: ClientSettings) -> str | None:

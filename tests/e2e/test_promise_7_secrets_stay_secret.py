@@ -10,9 +10,11 @@ from harness import TOKEN, Daemon, wait_for
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.faults import Status
 from daemon.demo.standin.gitrepo import GitRepo
+from daemon.web.admin import routes
 
 WEBHOOK = "canary-webhook-5f1d7a"
 ADMIN = "canary-admin-93be01"
+ACTION = "canary-action-77c2e4"
 
 
 def test_planted_secrets_are_nowhere(github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
@@ -42,6 +44,42 @@ def test_planted_secrets_are_nowhere(github: StandIn, repo: GitRepo, make_daemon
     for canary in (TOKEN, WEBHOOK, ADMIN):
         assert canary not in shown
         assert canary.encode() not in stored
+
+
+def everything_shown(daemon: Daemon) -> str:
+    """Every page and answer there is to get, the stream apart, which does not end."""
+    filled = {"owner": "octo", "name": "data", "path": "README.md", "type": "schema", "id": "1"}
+    paths = [route.template.format_map(filled) for route in routes() if "GET" in route.functions]
+    answers = [daemon.get(path) for path in paths if path != "/api/v1/events"]
+    return "".join(f"{answer.headers}{answer.text}" for answer in answers)
+
+
+def test_planted_secrets_are_on_no_page_in_no_error_and_in_no_file(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    action = f'[[actions]]\nurl = "http://127.0.0.1:1/"\nsecret = "{ACTION}"\n'
+    daemon = make_daemon(interval="1s", secret=WEBHOOK, sections={"admin": f'token = "{ADMIN}"'})
+    daemon.config.write_text(daemon.config.read_text() + action)
+    daemon.start()
+    daemon.session.headers["Authorization"] = f"Bearer {ADMIN}"
+    daemon.wait_head(repo.head())
+    after = repo.commit({"acted.txt": b"1\n"})  # the action fails, and says why
+    daemon.wait_head(after)
+    wait_for(lambda: daemon.log_lines("action.finished"), "the action to fail")
+    github.faults.add(r"/", Status(403, {"message": f"Bad credentials {TOKEN}, {WEBHOOK}"}), times=20)
+    repo.commit({"refused.txt": b"1\n"})
+    wait_for(lambda: daemon.repository()["last_error"], "the refusal to be told")
+    refused = [daemon.deliver(b"{", secret="wrong"), daemon.deliver(b'{"ref": 5}'), daemon.post("/api/v1/status")]
+    refused.append(daemon.get("/api/v1/runs", params={"cursor": "x"}))
+    refused.append(daemon.get("/api/v1/runs", headers={"Authorization": f"Basic {ADMIN}"}))
+    assert [answer.status_code for answer in refused] == [403, 400, 405, 422, 401]
+    shown = everything_shown(daemon) + "".join(answer.text for answer in refused)
+    files = {path.name: path.read_bytes() for path in daemon.folder.iterdir() if path.name != daemon.config.name}
+    assert {"headwater.db", "headwater.db-wal", "daemon.log"} <= set(files)
+    assert daemon.stop() == 0
+    for canary in (TOKEN, WEBHOOK, ADMIN, ACTION):
+        assert canary not in shown
+        assert [name for name, content in files.items() if canary.encode() in content] == []
 
 
 def test_the_store_and_its_lock_are_for_their_owner_only(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:

@@ -77,7 +77,7 @@ def test_a_full_disk_refuses_and_heals_by_itself(
 ) -> None:
     daemon = make_daemon()
     daemon.database = small_disk / "headwater.db"
-    daemon.write_config()
+    daemon.write_config(storage=f"sqlite:///{daemon.database}")
     daemon.start()
     daemon.wait_head(repo.head())
     daemon.wait_idle()
@@ -111,7 +111,7 @@ def test_a_disk_that_became_read_only_is_told_in_one_line_at_the_start(
 ) -> None:
     daemon = make_daemon()
     daemon.database = small_disk / "headwater.db"
-    daemon.write_config()
+    daemon.write_config(storage=f"sqlite:///{daemon.database}")
     daemon.start()
     daemon.wait_head(repo.head())
     assert daemon.stop() == 0
