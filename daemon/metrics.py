@@ -19,8 +19,10 @@ POLL_OUTCOMES = ("changed", "unchanged", "failed")
 RESOURCES = ("core", "graphql")
 ACTION_KINDS = ("command", "url", "publish")
 ENDPOINTS = (
-    *("app", "blob", "branches", "commits", "compare", "graphql", "head", "installation", "installation_token"),
-    *("installations", "meta", "rate_limit", "repository", "tarball", "tree"),
+    *("app", "blob", "branches", "commits", "compare", "graphql", "head", "hook_change", "hook_create"),
+    *("hook_deliveries", "hook_delivery", "hook_ping", "hook_redeliver", "hook_remove", "hooks", "installation"),
+    *("installation_token", "installations", "meta", "owner", "rate_limit", "repositories", "repository"),
+    *("tarball", "tree"),
 )
 USUAL_STATUSES = ("200", "304", "none")  # the others appear when they happen
 STATEMENTS = ("select", "insert", "update", "delete", "other")

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 
-from daemon import __version__
 from daemon.clock import Clock
 from daemon.config import Config
 from daemon.model import NodeRecord
 from daemon.store.database import Database
 from daemon.store.nodes import HEARTBEAT_SECONDS, Nodes
+from daemon.version import __version__
 
 ACTING_SECONDS = 30.0
 

@@ -82,6 +82,7 @@ class Assembly:
         everything = not (rules.include or rules.exclude) and commit.tree_sha != EMPTY_TREE_SHA
         if not everything or not self._snapshots.begin_archive(attempt.facts.id, commit.sha):
             return []
+        attempt.check()
         try:
             return self._content.unpack(
                 attempt.repository,

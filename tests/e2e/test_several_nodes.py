@@ -144,7 +144,7 @@ def test_a_run_of_a_killed_node_is_taken_over_within_a_minute_and_a_little(
     github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
 ) -> None:
     hold = Hold(timeout_seconds=90)
-    github.faults.add(r"/git/trees/", hold, times=1)
+    github.faults.add(r"/tarball/", hold, times=1)
     killed = make_node().start()
     assert hold.reached.wait(10)
     survivor = make_node().start()

@@ -90,6 +90,7 @@ def test_a_change_tells_what_the_contract_lists(admin: Admin) -> None:
         "added": ["f1-0"],
         "modified": [],
         "removed": [],
+        "entities": {"added": [], "modified": [], "removed": []},
         "created_at": "2026-11-23T21:40:41.123Z",
     }
 

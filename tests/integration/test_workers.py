@@ -388,17 +388,24 @@ def test_a_pool_moves_while_one_of_its_workers_does(bench: Bench, make_pool: Cal
     assert pool.workers.moving()
 
 
-def test_a_long_run_that_makes_steps_does_not_hang(bench: Bench, make_pool: Callable[..., Pool], held: Hold) -> None:
-    second = Hold()
-    bench.github.faults.add("/git/trees/", second)
+def test_a_long_run_that_makes_steps_does_not_hang(bench: Bench, make_pool: Callable[..., Pool]) -> None:
+    moving: list[bool] = []
+
+    class Slow(Routine):
+        """The routine after an archive that takes hours to come in."""
+
+        def run(self, claim: Claim, **options: Any) -> RunResult | None:
+            for _ in range(5):
+                options["check"]()
+                bench.time.advance(module.HUNG_SECONDS - 60)
+                moving.append(pool.workers.moving())
+            return super().run(claim, **options)
+
+    pool = make_pool(routine=routine_of(bench, kind=Slow))
     bench.want()
-    pool = make_pool()
-    for hold in (held, second):
-        assert hold.reached.wait(SECONDS)
-        bench.time.advance(module.HUNG_SECONDS - 60)
-        assert pool.workers.moving()
-        hold.release()
+    pool.workers.wake()
     wait_for(lambda: pool.ended, "the run to end")
+    assert moving == [True] * 5
 
 
 # -- one at a time ----------------------------------------------------------------------------------
