@@ -259,6 +259,7 @@ class Simulation:
         self.undelivered: list[tuple[str, str, str]] = []
         self.delivered: list[tuple[str, Delivery]] = []
         self.heads_seen: dict[str, tuple[str | None, int]] = {}  # each branch's stored head, its place in the truth
+        self.stored_before: dict[str, set[str]] = {branch: set() for branch in BRANCHES}
         self.leases: dict[int, datetime] = {}
         self.number = 0
         for branch in BRANCHES:
@@ -436,9 +437,13 @@ class Simulation:
             return
         rows = sorted((e.path, e.mode, e.sha) for e in self.snapshots.entries(branch_id))
         assert rows == self.truth.entries(head), f"{branch}: the snapshot is not that of {head}"
-        later = [n for n, (_, sha) in enumerate(self.truth.heads[branch]) if sha == head and n > place]
-        assert later, f"{branch} moved back to {head}, which it was before and has not been since"
-        self.heads_seen[branch] = (head, later[0])
+        places = [n for n, (_, sha) in enumerate(self.truth.heads[branch]) if sha == head]
+        later = [n for n in places if n > place]
+        # A head that was never stored, and is no ancestor of what is, cannot be told from a force push by anybody.
+        known = head in self.stored_before[branch] or head in self.truth.ancestors(before)
+        assert later or not known, f"{branch} moved back to {head}, which it was before and has not been since"
+        self.heads_seen[branch] = (head, later[0] if later else places[-1])
+        self.stored_before[branch].add(head)
 
     def settle(self) -> None:
         """The faults stop: everything must be as GitHub has it within the longer interval and a little."""
