@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ PYTHON = "3.11"  # what that suite has
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv"
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter")
 CLONE_NEWNET = 0x40000000
+CONTROL_GROUPS = [Path(f"/sys/fs/cgroup/unified/{name}") for name in ("payload", "supervisor")]
 T = TypeVar("T")
 
 
@@ -115,6 +117,7 @@ class Machine:
                 os.kill(self._leader, signal.SIGKILL)  # the first process: the kernel takes the others with it
             self._nspawn.kill()
             self._nspawn.wait(60)
+        _remove_control_groups()
 
     def run(self, *command: str, seconds: float = 60, check: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root."""
@@ -151,6 +154,14 @@ class Machine:
         """What `systemctl show` says of a unit."""
         told = self.run("systemctl", "show", unit, *(f"--property={name}" for name in properties), check=True).stdout
         return dict(line.split("=", 1) for line in told.splitlines())
+
+
+def _remove_control_groups() -> None:
+    """What nspawn leaves of the container's: the next one would take it for its own. Only empty ones can be removed."""
+    for root in CONTROL_GROUPS:
+        for folder in sorted(root.glob("**/"), key=lambda path: len(path.parts), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _read(path: Path) -> str:
