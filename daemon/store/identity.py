@@ -53,7 +53,7 @@ _BY_NAME = """
         SELECT id, 1 AS place FROM repository WHERE full_name = ?
         UNION ALL SELECT repository_id, 2 FROM former_name WHERE full_name = ?
         UNION ALL SELECT id, 3 FROM repository WHERE configured_as = ?
-    ) ORDER BY place LIMIT 1
+    ) AS found ORDER BY place LIMIT 1
 """
 
 

@@ -46,6 +46,9 @@ _BY_INDEX = """
     JOIN entry ON entry.sha = search_blob.sha JOIN branch ON branch.id = entry.branch_id
     JOIN repository ON repository.id = branch.repository_id
 """
+# PostgreSQL's planner thinks the texts small, as long ones lie outside the table, and would read them all. For this
+# transaction that way is closed, where there is another, and the tables are joined in the order in which they stand.
+_BY_INDEX_FIRST = "SELECT set_config('enable_seqscan', 'off', TRUE), set_config('join_collapse_limit', '1', TRUE)"
 # In this order, so that the first rows come without sorting them all.
 _BY_SCAN = """
     FROM repository CROSS JOIN branch ON branch.repository_id = repository.id
@@ -56,6 +59,8 @@ _WHERE = """
       AND (? OR repository.id = ?) AND substr(entry.path, 1, ?) = ?
       AND (repository.full_name, branch.name, entry.path) > (?, ?, ?)
 """
+# What PostgreSQL has put aside while much came in is read by every search until the next vacuum.
+_TIDY = "SELECT gin_clean_pending_list(oid) FROM pg_class WHERE oid = to_regclass('search_index_content')"
 _ORDER = " ORDER BY repository.full_name, branch.name, entry.path"
 
 
@@ -85,6 +90,9 @@ class Search:
                 break
             index(self._db, shas)
             total += len(shas)
+        if total and self._db.shared:
+            with self._db.write():
+                self._db.execute(_TIDY)
         return total
 
     def find(
@@ -104,6 +112,8 @@ class Search:
         condition, terms = _contained(text) if self._db.shared else _matched(text)
         if not terms:
             return self._db.rows(_COLUMNS + _BY_SCAN + _WHERE + _ORDER, params)
+        if self._db.shared:
+            self._db.execute(_BY_INDEX_FIRST)
         return self._db.rows(_COLUMNS + _BY_INDEX + _WHERE + condition + _ORDER, (*params, *terms))
 
     def _looked(self, rows: Iterable[Any], text: str, limit: int) -> SearchPage:
