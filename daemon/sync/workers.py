@@ -108,10 +108,10 @@ class Workers:
                 self._threads[number].start()
 
     def wake(self) -> None:
-        """Something was put into the queue."""
+        """Something was put into the queue: one worker looks, and whoever finds a job has the next one look."""
         with self._wake:
             self._wakes += 1
-            self._wake.notify_all()
+            self._wake.notify()
 
     def alive(self) -> bool:
         """Whether every worker and the heartbeat live; a dead worker is replaced by `resize`."""
@@ -142,7 +142,8 @@ class Workers:
     def stop(self, timeout: float) -> None:
         """Claim nothing more, let running syncs end at their next step, hand back what does not within ``timeout``."""
         self._stopping.set()
-        self.wake()
+        with self._wake:
+            self._wake.notify_all()
         deadline = self._clock.monotonic() + timeout
         for thread in list(self._threads.values()):
             thread.join(max(0.0, deadline - self._clock.monotonic()))
@@ -161,6 +162,7 @@ class Workers:
             if claim is None:
                 self._rest(seen)
             else:
+                self.wake()
                 self.work(claim)
 
     def _claim(self) -> Claim | None:
