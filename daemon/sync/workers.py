@@ -164,6 +164,7 @@ class Workers:
             else:
                 self.wake()
                 self.work(claim)
+        self.wake()  # a surplus one may have been the one to look
 
     def _claim(self) -> Claim | None:
         try:

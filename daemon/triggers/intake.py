@@ -158,7 +158,7 @@ def parse_body(content_type: str, body: bytes) -> dict[str, Any]:
     elif kind != "application/json":
         raise Refusal(415, "Send application/json or application/x-www-form-urlencoded")
     try:
-        payload = json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_object)
+        payload = _DECODER.decode(body.decode())
     except RecursionError:
         raise Refusal(400, "The body is nested too deeply") from None
     except (ValueError, OverflowError, MemoryError):
@@ -245,6 +245,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("duplicate key")
     return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
 def _undecided(arrival: Arrival, payload: dict[str, Any]) -> Delivery:

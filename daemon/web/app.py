@@ -31,6 +31,7 @@ WRITE_SECONDS = 30.0  # for a client to take an answer, and longer for a long on
 SLOWEST_BYTES_PER_SECOND = 16 * 1024
 UNBOUNDED = 2**62
 DIGITS = re.compile(r"0*([0-9]*)")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 JSON_TYPE = "application/json; charset=utf-8"
 
 SECURITY_HEADERS = {
@@ -60,7 +61,7 @@ class Answer:
 
 def encode(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """A JSON answer. Lone surrogates and the like stay escaped: the bytes are ASCII."""
-    return Answer(json.dumps(value, separators=(",", ":")).encode("ascii"), status, headers or {})
+    return Answer(_ENCODER.encode(value).encode("ascii"), status, headers or {})
 
 
 class ExactPath(routing.Matcher):

@@ -66,23 +66,39 @@ class InFlight:
         self._bytes -= count
 
 
-class Returns:
-    """Brings what the writer's thread has stored back to the loop: one wake for all that one commit held.
+class Handover:
+    """Takes deliveries to the writer's thread and brings back what became of them, many at a time.
 
-    ``asyncio.wrap_future`` wakes the loop for each of them, which costs more than storing it.
+    What one turn of the loop has decided goes together, and comes back with one wake: a wake for each, of either
+    side, costs more than storing it.
     """
 
-    def __init__(self) -> None:
-        self._done: deque[tuple[asyncio.Future[DeliveryStatus], Future[DeliveryStatus]]] = deque()
+    def __init__(self, submit: Callable[[Delivery], Future[DeliveryStatus]]) -> None:
+        self._submit = submit
+        self._leaving: list[tuple[Delivery, asyncio.Future[DeliveryStatus]]] = []
+        self._back: deque[tuple[asyncio.Future[DeliveryStatus], Future[DeliveryStatus]]] = deque()
         self._woken = False
 
-    def awaited(self, stored: Future[DeliveryStatus]) -> asyncio.Future[DeliveryStatus]:
-        """The same on the loop; cancelling it cancels ``stored``."""
+    def store(self, delivery: Delivery) -> asyncio.Future[DeliveryStatus]:
+        """What became of the delivery, once it is committed; cancelling it cancels what is not being stored yet."""
         loop = asyncio.get_running_loop()
+        if not self._leaving:
+            loop.call_soon(self._leave, loop)
         answer = loop.create_future()
+        self._leaving.append((delivery, answer))
+        return answer
 
+    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        leaving, self._leaving = self._leaving, []
+        for delivery, answer in leaving:
+            if not answer.cancelled():
+                self._bind(loop, answer, self._submit(delivery))
+
+    def _bind(
+        self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[DeliveryStatus], stored: Future[DeliveryStatus]
+    ) -> None:
         def told(_: Future[DeliveryStatus]) -> None:
-            self._done.append((answer, stored))
+            self._back.append((answer, stored))
             if not self._woken:
                 self._woken = True
                 with suppress(RuntimeError):  # the loop has ended
@@ -90,12 +106,11 @@ class Returns:
 
         stored.add_done_callback(told)
         answer.add_done_callback(lambda done: stored.cancel() if done.cancelled() else None)
-        return answer
 
     def _deliver(self) -> None:
         self._woken = False  # before the first is taken: what comes after wakes again
-        while self._done:
-            answer, stored = self._done.popleft()
+        while self._back:
+            answer, stored = self._back.popleft()
             if answer.cancelled():
                 continue
             if stored.cancelled():
@@ -121,9 +136,9 @@ class WebhookHandler(Handler):
 
     methods = ("POST",)
 
-    def initialize(self, deps: PublicDeps, in_flight: InFlight, returns: Returns) -> None:
+    def initialize(self, deps: PublicDeps, in_flight: InFlight, handover: Handover) -> None:
         self._deps = deps
-        self._returns = returns
+        self._handover = handover
         self._in_flight = in_flight
         self._held = 0
         self._facts: dict[str, Any] = {}
@@ -211,7 +226,7 @@ class WebhookHandler(Handler):
 
     async def _stored(self, delivery: Delivery) -> DeliveryStatus:
         try:
-            return await self._returns.awaited(self._deps.submit(delivery))
+            return await self._handover.store(delivery)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -226,7 +241,7 @@ class WebhookHandler(Handler):
 
 def make_public_app(deps: PublicDeps) -> web.Application:
     """The application of the public listener."""
-    shared = {"deps": deps, "in_flight": InFlight(), "returns": Returns()}
+    shared = {"deps": deps, "in_flight": InFlight(), "handover": Handover(deps.submit)}
     return web.Application(
         [
             routing.Rule(ExactPath(deps.path), WebhookHandler, shared),

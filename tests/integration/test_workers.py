@@ -451,6 +451,38 @@ def test_two_pools_never_run_one_branch_at_once(
     assert {result.outcome for pool in pools for _, result in pool.ended} <= {Outcome.UPDATED, Outcome.UNCHANGED}
 
 
+def test_one_wake_brings_a_worker_for_each_job(
+    other_bench: Callable[..., Bench],
+    github: StandIn,
+    repo: GitRepo,
+    make_pool: Callable[..., Pool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 3600.0)
+    for number in range(3):
+        github.add(f"octo/r{number}", repo.path)
+    bench = other_bench(repositories_rules=tuple(Rule(name=f"r{number}") for number in range(3)))
+    together = threading.Barrier(3)
+
+    class Meeting(Routine):
+        """None goes on before all three are under way."""
+
+        def run(self, claim: Claim, **options: Any) -> RunResult | None:
+            together.wait(SECONDS)
+            return super().run(claim, **options)
+
+    looks: list[float] = []
+    genuine = bench.jobs.next_due
+    monkeypatch.setattr(bench.jobs, "next_due", lambda now: (looks.append(0.0), genuine(now))[1])
+    pool = make_pool(of=bench, workers=3, routine=routine_of(bench, kind=Meeting))
+    wait_for(lambda: len(looks) >= 3, "every worker to rest")
+    ids = [bench.repositories.branches(one.id)[0].id for one in bench.repositories.tracked()]
+    bench.jobs.want(ids, Trigger.MANUAL, now=bench.time.at)
+    pool.workers.wake()
+    wait_for(lambda: len(pool.ended) == 3, "all three to end", seconds=SECONDS)
+    assert {result.outcome for _, result in pool.ended} == {Outcome.UPDATED}
+
+
 def routine_of(
     bench: Bench, *, rules: Callable[[RepositoryRef], ContentRules] | None = None, kind: type[Routine] = Routine
 ) -> Routine:
