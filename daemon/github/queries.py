@@ -79,9 +79,12 @@ def _repository_field(index: int, query: HeadsQuery) -> str:
     return f"r{index}: repository(owner: {owner}, name: {name}, followRenames: true) {{ {_FACTS}{refs} }}"
 
 
+_LITERAL = json.JSONEncoder(ensure_ascii=False)  # made once: `dumps` makes one for each string
+
+
 def _string(text: str) -> str:
     """A GraphQL string literal; JSON's escapes are a part of GraphQL's, and other characters stand for themselves."""
-    return json.dumps(text, ensure_ascii=False)
+    return _LITERAL.encode(text)
 
 
 def _errors(value: object) -> list[dict[str, Any]]:

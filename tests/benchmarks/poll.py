@@ -5,6 +5,7 @@ Once what it takes to ask, once the whole round: what is due, asking, and writin
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from support import ROUNDS, TOKEN, Bench, Rule, folder, make_repository, middle,
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
 from daemon.model import HeadsQuery, RepositoryRef
+from daemon.service import COLLECTOR_THRESHOLDS
 
 COUNT = 1_000
 
@@ -38,6 +40,7 @@ def stocked(path: Path, github: StandIn, repo: GitRepo) -> Bench:
 
 def main() -> None:
     quiet()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)  # both sides run as in the daemon
     with folder() as path, StandIn(token=TOKEN) as github:
         repo = make_repository(path / "origin.git", 3)
         one = stocked(path, github, repo)
