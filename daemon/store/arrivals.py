@@ -2,11 +2,17 @@
 
 What belongs to a branch (its wish, the webhook health) is read once a transaction, changed in memory by each delivery
 and written once by ``flush``: a thousand pushes to one branch cost a thousand inserts and one update.
+
+``together`` with the deliveries of other daemons, a transaction changes deliveries and jobs and nothing else. The jobs
+are locked before anything is written, in the order of their branches, so that nobody waits for somebody who waits for
+him; one GUID at two daemons meets in the unique index. Whatever needs more, a new branch or a first sign that webhooks
+work, is seldom, and raises NeedsTurn: it is done again alone.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,6 +46,16 @@ _ANNOUNCED = """
 """
 
 
+_KNOWN = """
+    SELECT branch.id FROM branch JOIN job ON job.branch_id = branch.id
+    WHERE branch.repository_id = ? AND branch.name = ? AND branch.tracked
+"""
+
+
+class NeedsTurn(Exception):
+    """What a delivery changes cannot be written together with other daemons' deliveries."""
+
+
 @dataclass(slots=True)
 class _Target:
     """A branch that deliveries of this transaction are for."""
@@ -54,20 +70,47 @@ class _Target:
 
     def announce(self, after: str | None) -> None:
         """A delivery is known to arrive when it announces a head before a poll saw it, or soon after."""
-        found = after is not None and after == self.suspect_sha
+        found = self._found(after)
         self.announced = self.announced or found
         self.healthy = self.healthy or found or after != self.remote_sha
+
+    def learns(self, after: str | None) -> bool:
+        """Whether that delivery would change what is known of the webhook."""
+        return self._found(after) or (not self.well and after != self.remote_sha)
+
+    def _found(self, after: str | None) -> bool:
+        return after is not None and after == self.suspect_sha
 
 
 class Arrivals:
     """The deliveries of one transaction."""
 
-    def __init__(self, db: Database, now: datetime) -> None:
+    def __init__(self, db: Database, now: datetime, *, together: bool = False) -> None:
         self._db = db
         self._now = now
+        self._together = together
         self._targets: dict[tuple[int, str], _Target] = {}
         self._looks: set[int] = set()
         self._owners: dict[str, bool] = {}
+
+    def expect(self, deliveries: Iterable[Delivery]) -> None:
+        """Lock the jobs that the deliveries are for, when they are stored together. Raises NeedsTurn."""
+        if not self._together:
+            return
+        keys: dict[tuple[int, str], int] = {}
+        heads: list[tuple[tuple[int, str], str | None]] = []
+        for delivery in deliveries:
+            if delivery.hint_repository_id is not None or delivery.hint_owner is not None:
+                raise NeedsTurn
+            if delivery.status is DeliveryStatus.ACCEPTED:
+                key = _key(delivery)
+                heads.append((key, delivery.after))
+                if key not in keys:
+                    keys[key] = self._known_branch_id(*key)
+        for key, branch_id in sorted(keys.items(), key=lambda item: item[1]):
+            self._targets[key] = self._at(branch_id) or self._load(key[0], branch_id)
+        if any(self._targets[key].learns(after) for key, after in heads):
+            raise NeedsTurn
 
     def store(self, delivery: Delivery) -> DeliveryStatus:
         """Store one delivery; what became of it, were the transaction committed."""
@@ -106,35 +149,57 @@ class Arrivals:
             owners.hint(self._db, key, self._now, mends=mends)
 
     def _target(self, delivery: Delivery) -> _Target:
-        if delivery.repository_id is None:
-            raise ValueError(f"delivery {delivery.guid} is accepted for no repository")
-        key = (delivery.repository_id, delivery.branch or "")
+        key = _key(delivery)
         if key not in self._targets:
             branch_id = self._branch_id(*key)
-            same = (known for known in self._targets.values() if known.wish.branch_id == branch_id)
-            self._targets[key] = next(same, None) or self._load(delivery.repository_id, branch_id)
+            self._targets[key] = self._at(branch_id) or self._load(key[0], branch_id)
         return self._targets[key]
 
+    def _at(self, branch_id: int) -> _Target | None:
+        return next((known for known in self._targets.values() if known.wish.branch_id == branch_id), None)
+
     def _load(self, repository_id: int, branch_id: int) -> _Target:
+        wish = wishes.load(self._db, branch_id, self._now, lock=self._together)
         remote_sha, well, suspect_sha = self._db.execute(_FACTS, (branch_id,)).fetchone()
-        wish = wishes.load(self._db, branch_id, self._now)
         return _Target(wish, repository_id, remote_sha, bool(well), suspect_sha)
 
     def _branch_id(self, repository_id: int, name: str) -> int:
         """The branch a push is for: while the default branch is unknown, any push may be for it."""
+        default_branch, named = self._repository(repository_id, name)
+        if named:
+            return branches.ensure(self._db, repository_id, name)
+        default = branches.default_id(self._db, repository_id)
+        return (
+            branches.settle_default(self._db, repository_id, default_branch or "", now=self._now)
+            if default is None
+            else default
+        )
+
+    def _known_branch_id(self, repository_id: int, name: str) -> int:
+        """The same where it is there already. Raises NeedsTurn."""
+        _, named = self._repository(repository_id, name)
+        if not named:
+            raise NeedsTurn
+        row = self._db.execute(_KNOWN, (repository_id, name)).fetchone()
+        if row is None:
+            raise NeedsTurn
+        return int(row[0])
+
+    def _repository(self, repository_id: int, name: str) -> tuple[str | None, bool]:
+        """Its default branch, and whether a push to ``name`` is for the branch of that name."""
         row = self._db.execute(
             "SELECT default_branch, patterns FROM repository WHERE id = ?", (repository_id,)
         ).fetchone()
         if row is None:
             raise LookupError(f"there is no repository {repository_id}")
-        if name and (row[0] is not None or json.loads(row[1])):
-            return branches.ensure(self._db, repository_id, name)
-        default = branches.default_id(self._db, repository_id)
-        return (
-            branches.settle_default(self._db, repository_id, row[0] or "", now=self._now)
-            if default is None
-            else default
-        )
+        return row[0], bool(name and (row[0] is not None or json.loads(row[1])))
+
+
+def _key(delivery: Delivery) -> tuple[int, str]:
+    """The repository and the branch of an accepted delivery."""
+    if delivery.repository_id is None:
+        raise ValueError(f"delivery {delivery.guid} is accepted for no repository")
+    return delivery.repository_id, delivery.branch or ""
 
 
 def _row(delivery: Delivery, target: _Target | None) -> tuple[object, ...]:

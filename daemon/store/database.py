@@ -224,11 +224,13 @@ class Database:
     # -- transactions -----------------------------------------------------------------------------
 
     @contextmanager
-    def write(self, *, alone: bool = True) -> Iterator[None]:  # noqa: ARG002 - SQLite always is
+    def write(self, *, alone: bool = True, together: bool = False) -> Iterator[None]:  # noqa: ARG002 - always alone
         """One write transaction, durable when the block ends. Within another ``write`` it is a part of that one,
         undone alone when it raises.
 
         Not ``alone`` is for contents, which nothing shows yet: others may then write meanwhile, where the engine can.
+        ``together`` is for deliveries: only others that are ``together`` may write meanwhile, in other processes, and
+        only where ``shared``. Locks on rows must keep those apart.
         Raises StoreUnavailable (locked, full, I/O error) and RuntimeError inside ``read``.
         """
         mode = getattr(self._local, "mode", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from daemon.model import Delivery, DeliveryRecord, DeliveryStatus, RunRecord
 from daemon.store import models as tables
 from daemon.store import runs
 from daemon.store.ages import first_kept
-from daemon.store.arrivals import Arrivals
+from daemon.store.arrivals import Arrivals, NeedsTurn
 from daemon.store.database import Database
 
 _BATCH = 1000
@@ -40,14 +41,18 @@ class History:
 
         Raises StoreUnavailable: then none of them is stored.
         """
+        if self._db.shared:
+            with suppress(NeedsTurn, StoreInterrupted):  # two that lock each other out: one of them goes on alone
+                return self._store(deliveries, now, together=True)
         try:
             return self._store(deliveries, now)
         except StoreInterrupted:  # nothing of it is stored; GitHub would not send it again
             return self._store(deliveries, now)
 
-    def _store(self, deliveries: Sequence[Delivery], now: datetime) -> list[DeliveryStatus]:
-        with self._db.write():
-            arrivals = Arrivals(self._db, now)
+    def _store(self, deliveries: Sequence[Delivery], now: datetime, *, together: bool = False) -> list[DeliveryStatus]:
+        with self._db.write(together=together):
+            arrivals = Arrivals(self._db, now, together=together)
+            arrivals.expect(deliveries)
             outcomes = [arrivals.store(delivery) for delivery in deliveries]
             arrivals.flush()
         return outcomes

@@ -1,8 +1,9 @@
 """The connection to PostgreSQL, which any number of daemons share.
 
 Writes take turns, through all daemons, by one advisory lock that ends with the transaction: so what is true on SQLite
-with its one writer is true here, and nobody's SQL needs to think of anybody else's. Contents, nearly all of the bytes,
-are written without a turn: nothing shows them yet.
+with its one writer is true here, and nobody's SQL needs to think of anybody else's. Two kinds go without: contents,
+nearly all of the bytes, take no turn, because nothing shows them yet; deliveries share one turn with the deliveries of
+other daemons, and keep out of each other's way by locks on rows (see ``arrivals``).
 Every setting is made in the transaction it is for, and nothing of a session is used: a pooler may give each
 transaction another one.
 """
@@ -52,6 +53,8 @@ _WRITE = f"""
     SELECT pg_current_xact_id()::text
 """
 TURN = f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(current_schema()));"
+# Who waits for a turn alone is served before those who come later to share one: neither kind starves the other.
+_SHARED_TURN = TURN.replace("xact_lock", "xact_lock_shared")
 
 
 class PostgresDatabase(Database):
@@ -123,7 +126,7 @@ class PostgresDatabase(Database):
     # -- transactions -----------------------------------------------------------------------------
 
     @contextmanager
-    def write(self, *, alone: bool = True) -> Iterator[None]:
+    def write(self, *, alone: bool = True, together: bool = False) -> Iterator[None]:
         mode = getattr(self._local, "mode", None)
         if mode == "read":
             raise RuntimeError("a write inside a read: the transaction cannot be upgraded")
@@ -135,7 +138,8 @@ class PostgresDatabase(Database):
             stack.enter_context(self._used())
             left = stack.enter_context(self._queued()) if alone else self._busy_seconds
             idle = _WRITE_IDLE_SECONDS if alone else _READ_IDLE_SECONDS
-            sql = _WRITE.format(milliseconds=int(left * 1000), idle=idle, turn=TURN if alone else "")
+            turn = (_SHARED_TURN if together else TURN) if alone else ""
+            sql = _WRITE.format(milliseconds=int(left * 1000), idle=idle, turn=turn)
             connection, row = stack.enter_context(self._begun(sql, left))
             with self._explained(), self._inside("write", connection):
                 yield

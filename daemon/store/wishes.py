@@ -150,9 +150,12 @@ class Wish:
         return any(asked.urgent and asked.generation > self.claimed for asked in self.asked)
 
 
-def load(db: Database, branch_id: int, now: datetime) -> Wish:
-    """The wish of a branch, which every tracked one has. Inside ``write``. Raises LookupError."""
-    row = db.execute(_LOAD, (instant_text(now), branch_id)).fetchone()
+def load(db: Database, branch_id: int, now: datetime, *, lock: bool = False) -> Wish:
+    """The wish of a branch, which every tracked one has. Inside ``write``. Raises LookupError.
+
+    ``lock`` keeps it from others who take deliveries in meanwhile: only where ``db.shared``.
+    """
+    row = db.execute(_LOAD + (" FOR UPDATE" if lock else ""), (instant_text(now), branch_id)).fetchone()
     if row is None:
         raise LookupError(f"there is no job for branch {branch_id}")
     return _wish(row)

@@ -162,11 +162,11 @@ def one_statement_at_a_time(database: Database) -> None:
     kept = database.write
 
     @contextmanager
-    def write(*, alone: bool = True) -> Iterator[None]:
+    def write(*, alone: bool = True, together: bool = False) -> Iterator[None]:
         if getattr(database._local, "mode", None) == "write":
             yield  # a part of a transaction that there is not
             return
-        with kept(alone=alone):
+        with kept(alone=alone, together=together):
             handle: Any = database._sqlite.handle()
             handle.execute("COMMIT")
             database._local.connection = handle

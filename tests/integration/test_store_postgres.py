@@ -379,3 +379,95 @@ def test_a_store_opened_to_read_writes_nothing(bench: Bench, engine: Engine, pat
     with beside.read(), pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         beside.execute("UPDATE job SET priority = 7")
     beside.close()
+
+
+# -- deliveries at several nodes at once --------------------------------------------------------------
+
+
+def known(make: Callable[..., Bench]) -> tuple[Bench, Bench]:
+    """Two nodes whose webhooks are known to work, so that deliveries need no turn alone."""
+    first = make().begin()
+    first.repositories.track([rule("octo/data", "main", "other")], now=NOW)
+    assert first.history.store_deliveries([delivery(1)], now=NOW) == [DeliveryStatus.ACCEPTED]
+    return first, make()
+
+
+def turns(bench: Bench) -> list[str]:
+    """The kinds of turn that are held or waited for."""
+    return [row[0] for row in bench.rows("SELECT mode FROM pg_locks WHERE locktype = 'advisory' ORDER BY mode")]
+
+
+def test_deliveries_to_two_branches_do_not_wait_for_each_other(make: Callable[..., Bench]) -> None:
+    first, second = known(make)
+    with first.db.write(together=True):
+        first.db.execute("SELECT id FROM job WHERE branch_id = 1 FOR UPDATE").fetchall()
+        other = delivery(2, branch="other", ref="refs/heads/other")
+        [stored] = in_threads(lambda: second.history.store_deliveries([other], now=NOW))
+    assert stored == [DeliveryStatus.ACCEPTED]
+
+
+def test_a_delivery_waits_for_a_write_that_is_alone_and_that_for_a_delivery(make: Callable[..., Bench]) -> None:
+    first, second = known(make)
+    second.db._busy_seconds = 0.1
+    with first.db.write(), pytest.raises(StoreUnavailable, match="busy"):
+        second.history.store_deliveries([delivery(2)], now=NOW)
+    with first.db.write(together=True):
+        assert turns(first) == ["ShareLock"]
+        with pytest.raises(StoreUnavailable, match="busy"):
+            second.want()
+    assert guids(first) == ["guid-1"]
+
+
+def test_the_same_deliveries_at_two_nodes_at_once_are_one_row_each(make: Callable[..., Bench]) -> None:
+    nodes = known(make)
+    for start in range(2, 102, 10):
+        batch = [delivery(number) for number in range(start, start + 10)]
+        orders = (batch, batch[::-1])
+        outcomes = in_threads(
+            *(lambda node=node, order=order: node.history.store_deliveries(order, now=NOW)
+              for node, order in zip(nodes, orders, strict=True))
+        )  # fmt: skip
+        assert sorted(outcomes[0] + outcomes[1]) == [DeliveryStatus.ACCEPTED] * 10 + [DeliveryStatus.DUPLICATE] * 10
+    assert nodes[0].value("SELECT count(*) FROM delivery") == 101
+    assert nodes[0].value("SELECT sum(attempts) FROM delivery") == 201
+
+
+def test_every_delivery_to_one_branch_counts_whichever_node_took_it(make: Callable[..., Bench]) -> None:
+    nodes = known(make)
+
+    def deliver(node: Bench, start: int) -> None:
+        for number in range(start, start + 40):
+            node.history.store_deliveries([delivery(number)], now=NOW)
+
+    assert in_threads(lambda: deliver(nodes[0], 100), lambda: deliver(nodes[1], 200)) == [None, None]
+    generations = [row[0] for row in nodes[0].rows("SELECT generation FROM delivery ORDER BY generation")]
+    assert generations == list(range(1, 82))
+    assert nodes[0].jobs.record(1).wanted_generation == 81
+
+
+def test_ignored_deliveries_that_lock_each_other_out_are_stored_all_the_same(make: Callable[..., Bench]) -> None:
+    nodes = known(make)
+    batch = [
+        delivery(number, status=DeliveryStatus.IGNORED, repository_id=None, branch=None, reason="x")
+        for number in (2, 3)
+    ]
+    met = threading.Barrier(2)
+
+    def wait_once(node: Bench) -> Callable[[str, float], None]:
+        waited: list[bool] = []
+
+        def seen(text: str, _seconds: float) -> None:
+            if text.lstrip().startswith("INSERT INTO delivery") and not waited:
+                waited.append(True)
+                met.wait(SECONDS)
+
+        return seen
+
+    for node in nodes:
+        node.db._on_statement = wait_once(node)
+    outcomes = in_threads(
+        lambda: nodes[0].history.store_deliveries(batch, now=NOW),
+        lambda: nodes[1].history.store_deliveries(batch[::-1], now=NOW),
+    )
+    assert outcomes == [[DeliveryStatus.IGNORED] * 2] * 2
+    assert sorted(nodes[0].rows("SELECT guid, attempts FROM delivery")) == [("guid-1", 1), ("guid-2", 2), ("guid-3", 2)]
