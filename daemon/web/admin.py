@@ -16,6 +16,7 @@ from daemon.errors import Refusal
 from daemon.web import (
     api,
     dashboard_lists,
+    dashboard_nodes,
     dashboard_overview,
     dashboard_repository,
     entities,
@@ -100,6 +101,7 @@ def pages() -> tuple[Route, ...]:
         Route("/runs", {"GET": page(dashboard_lists.runs)}, page=True),
         Route("/entity-errors", {"GET": page(dashboard_lists.entity_errors)}, page=True),
         Route("/budget", {"GET": page(dashboard_overview.budget)}, page=True),
+        Route("/nodes", {"GET": page(dashboard_nodes.nodes)}, page=True),
         Route(REPOSITORY_PAGE, {"GET": page(dashboard_repository.branches)}, page=True),
         Route(REPOSITORY_PAGE + "/sync", sync, page=True),
         Route(REPOSITORY_PAGE + "/files", {"GET": page(dashboard_repository.files)}, page=True),

@@ -346,12 +346,17 @@ def nodes(call: Call) -> Answer:
     limit = call.limit()
     position = call.position("nodes", str, str)
     found = [one for one in call.deps.nodes() if position is None or _age(one) > position]
-    own = next((one.config_digest for one in found if one.id == call.deps.node), None)
+    own = own_digest(call)
 
     def tell(one: NodeRecord) -> dict[str, Any]:
         return answers.node_json(one, this=call.deps.node, digest=own, now=call.deps.now())
 
     return _page(found, limit, tell=tell, at=lambda one: ("nodes", *_age(one)))
+
+
+def own_digest(call: Call) -> str | None:
+    """That of the configuration of the node that answers."""
+    return next((one.config_digest for one in call.deps.nodes() if one.id == call.deps.node), None)
 
 
 def _age(node: NodeRecord) -> tuple[str, str]:

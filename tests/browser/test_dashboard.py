@@ -24,7 +24,7 @@ Visit = Callable[..., Page]
 TOKEN = "correct-horse-battery"
 ROW = '[id="row-octo/data@main"]'
 REPOSITORY = "/repositories/octo/data"
-PAGES = ("/", "/deliveries", "/runs", "/entity-errors", "/budget", REPOSITORY, f"{REPOSITORY}/files")
+PAGES = ("/", "/deliveries", "/runs", "/entity-errors", "/budget", "/nodes", REPOSITORY, f"{REPOSITORY}/files")
 PAGES += (f"{REPOSITORY}/files?path=docs", f"{REPOSITORY}/commits", f"{REPOSITORY}/entities?type=thing")
 PAGES += (f"{REPOSITORY}/runs", f"{REPOSITORY}/actions")
 EXTRA = 'branches = ["*"]\n[[repositories.collections]]\ntype = "thing"\nfiles = "things/**"\n'

@@ -31,6 +31,7 @@ from daemon.model import (
     Delivery,
     DeliveryStatus,
     Entry,
+    NodeRecord,
     Outcome,
     RemoteRepository,
     RunResult,
@@ -85,6 +86,7 @@ class Admin:
     configured: bool = True
     status: Any = field(default_factory=lambda: {"version": "1", "promises_kept": True})
     syncs: list[SyncProgress] = field(default_factory=list)
+    nodes: list[NodeRecord] = field(default_factory=list)
     wanted: list[list[int]] = field(default_factory=list)
     stream_limits: dict[str, Any] = field(default_factory=dict)
     port: int = 0
@@ -113,6 +115,8 @@ class Admin:
             feed=self.feed,
             hub=self.hub,
             search=self.search,
+            node="this",
+            nodes=lambda: self.nodes,
             executor=executor,
             promise=lambda _: 60.0,
             syncs=lambda: self.syncs,

@@ -17,9 +17,10 @@ from test_web_admin import FILES, NOW, Admin, Rule
 from web_peer import Reply
 
 from daemon.clock import Clock
-from daemon.model import Delivery, DeliveryStatus, RemoteRepository, Sample
+from daemon.model import Delivery, DeliveryStatus, NodeRecord, RemoteRepository, Sample
 from daemon.store.database import Database
 from daemon.store.glance import Glance
+from daemon.version import __version__
 from daemon.web import static
 from daemon.web.admin import make_admin_app, pages
 from daemon.web.sessions import COOKIE
@@ -29,7 +30,7 @@ HTML = "Accept: text/html,application/xhtml+xml"
 OWN = "Origin: http://localhost:8788"
 PAGE = "/repositories/Octo/Demo"
 FORM = "Content-Type: application/x-www-form-urlencoded"
-READ = ("/", "/deliveries", "/runs", "/entity-errors", "/budget", PAGE, f"{PAGE}/files", f"{PAGE}/commits")
+READ = ("/", "/deliveries", "/runs", "/entity-errors", "/budget", "/nodes", PAGE, f"{PAGE}/files", f"{PAGE}/commits")
 READ += (f"{PAGE}/entities", f"{PAGE}/entities?type=x", f"{PAGE}/runs", f"{PAGE}/actions")
 POLICY = {
     *("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "img-src 'self'"),
@@ -205,6 +206,29 @@ def test_the_budget_is_told_by_resource_and_of_an_app_by_account_too(admin):
     assert "<dd>yes</dd>" in body
     admin.status["github"]["budget"]["accounts"] = {"octo": {"resources": {"core": one}}}
     assert ">octo core</th>" in admin.ask("/budget").body.decode()
+
+
+def test_the_nodes_tell_in_words_who_is_silent_and_who_does_not_do_the_same(admin):
+    began = NOW - timedelta(hours=1)
+    this = NodeRecord("this", "here", 1, __version__, began, NOW, "aaaa", "http://127.0.0.1:8788")
+    other = NodeRecord("other", "<b>there</b>", 2, "0.0.1", began, NOW - timedelta(minutes=3), "bbbb", None)
+    admin.nodes = [this, other]
+    well, ill = re.findall(r'<tr><th scope="row".*?</tr>', admin.ask("/nodes").body.decode())
+    assert ">alive<" in well
+    assert "this one" in well
+    assert "another" not in well
+    assert ">silent<" in ill
+    assert ">3 min ago<" in ill
+    assert f"runs another version than this one, {__version__}" in ill
+    assert "has another configuration than this one" in ill
+    assert "&lt;b&gt;there&lt;/b&gt;" in ill
+
+
+def test_a_later_page_of_the_list_of_nodes_still_knows_this_nodes_configuration(admin):
+    admin.nodes = [NodeRecord(id_, "h", 1, __version__, NOW, NOW, "aaaa", None) for id_ in ("this", "zzz")]
+    first = admin.ask("/api/v1/nodes?limit=1").json
+    later = admin.ask(f"/api/v1/nodes?limit=1&cursor={first['next_cursor']}").json
+    assert [(one["id"], one["same_config"]) for one in later["items"]] == [("zzz", True)]
 
 
 # -- hostile content --------------------------------------------------------------------------------
