@@ -172,7 +172,7 @@ class Database:
         ``any_schema``: also one that this program would have to migrate first, or cannot read.
         """
         if not path.is_file():
-            raise StoreIncompatible(f"there is no database at {path}; has headwater run with this storage.url?")
+            raise StoreIncompatible(f"there is no database at {path}: `headwater run` makes it; or correct storage.url")
         database = cls(path, clock=clock, busy_seconds=5.0, read_only=True)
         try:
             with database._explained_at_start():

@@ -23,6 +23,7 @@ from typing import Any
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
+import engines  # noqa: E402
 from bench import Bench, Rule  # noqa: E402
 from harness import SECRET, TOKEN, Daemon  # noqa: E402
 
@@ -34,7 +35,7 @@ from daemon.demo.standin.gitprocess import environment  # noqa: E402
 from daemon.demo.standin.gitrepo import GitRepo  # noqa: E402
 from daemon.model import Outcome, RunResult  # noqa: E402
 
-__all__ = ["SECRET", "TOKEN", "Bench", "Daemon", "Rule"]  # of the tests, which only this module finds
+__all__ = ["SECRET", "TOKEN", "Bench", "Daemon", "Rule", "engines"]  # of the tests, which only this module finds
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 WORDS = b"the quick brown fox jumps over a lazy dog while seven wizards quietly judge my boxes of liquor jugs ".split()
