@@ -76,6 +76,7 @@ class Handover:
     def __init__(self, submit: Callable[[Delivery], Future[DeliveryStatus]]) -> None:
         self._submit = submit
         self._leaving: list[tuple[Delivery, asyncio.Future[DeliveryStatus]]] = []
+        self._under_way: dict[asyncio.Future[DeliveryStatus], Future[DeliveryStatus]] = {}
         self._back: deque[tuple[asyncio.Future[DeliveryStatus], Future[DeliveryStatus]]] = deque()
         self._woken = False
 
@@ -84,7 +85,8 @@ class Handover:
         loop = asyncio.get_running_loop()
         if not self._leaving:
             loop.call_soon(self._leave, loop)
-        answer = loop.create_future()
+        answer: asyncio.Future[DeliveryStatus] = loop.create_future()
+        answer.add_done_callback(self._end)  # before anybody waits for it: a 503 is not on its way yet
         self._leaving.append((delivery, answer))
         return answer
 
@@ -97,6 +99,8 @@ class Handover:
     def _bind(
         self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[DeliveryStatus], stored: Future[DeliveryStatus]
     ) -> None:
+        self._under_way[answer] = stored
+
         def told(_: Future[DeliveryStatus]) -> None:
             self._back.append((answer, stored))
             if not self._woken:
@@ -105,7 +109,11 @@ class Handover:
                     loop.call_soon_threadsafe(self._deliver)
 
         stored.add_done_callback(told)
-        answer.add_done_callback(lambda done: stored.cancel() if done.cancelled() else None)
+
+    def _end(self, answer: asyncio.Future[DeliveryStatus]) -> None:
+        stored = self._under_way.pop(answer, None)
+        if stored is not None and answer.cancelled():
+            stored.cancel()
 
     def _deliver(self) -> None:
         self._woken = False  # before the first is taken: what comes after wakes again

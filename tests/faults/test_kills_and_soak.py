@@ -23,7 +23,8 @@ KILLS = 3000
 SOAK_SECONDS = 3600.0
 SHORT_SOAK_SECONDS = 15.0
 SAMPLE_SECONDS = 0.5
-MOST_GROWTH = {"threads": 1.05, "descriptors": 1.2, "resident_bytes": 1.25, "wal_bytes": 3.0}
+# One thread more may be one of the eight that read, made when the first eight requests at once come.
+MOST_GROWTH = {"threads": 1.1, "descriptors": 1.2, "resident_bytes": 1.25, "wal_bytes": 3.0}
 WAL_BYTES = 80 * 1024 * 1024
 
 

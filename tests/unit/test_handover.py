@@ -129,6 +129,24 @@ def test_one_given_up_while_it_waits_is_given_up_there() -> None:
     asyncio.run(main())
 
 
+def test_whoever_gives_up_knows_that_it_is_not_stored_later() -> None:
+    async def main() -> None:
+        writer = Writer()
+        handover = Handover(writer.submit)
+
+        async def ask() -> None:
+            try:
+                await handover.store(delivery(1))
+            except asyncio.CancelledError:
+                assert writer.taken[0][1].cancelled()  # at once: the next thing it does is to answer 503
+                raise
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ask(), 0.02)
+
+    asyncio.run(main())
+
+
 def test_a_writer_that_drops_one_ends_its_wait() -> None:
     async def main() -> None:
         writer = Writer()
