@@ -46,12 +46,6 @@ _ANNOUNCED = """
 """
 
 
-_KNOWN = """
-    SELECT branch.id FROM branch JOIN job ON job.branch_id = branch.id
-    WHERE branch.repository_id = ? AND branch.name = ? AND branch.tracked
-"""
-
-
 class NeedsTurn(Exception):
     """What a delivery changes cannot be written together with other daemons' deliveries."""
 
@@ -94,9 +88,7 @@ class Arrivals:
         self._owners: dict[str, bool] = {}
 
     def expect(self, deliveries: Iterable[Delivery]) -> None:
-        """Lock the jobs that the deliveries are for, when they are stored together. Raises NeedsTurn."""
-        if not self._together:
-            return
+        """Lock the jobs that deliveries are for which are stored ``together``. Raises NeedsTurn."""
         keys: dict[tuple[int, str], int] = {}
         heads: list[tuple[tuple[int, str], str | None]] = []
         for delivery in deliveries:
@@ -178,12 +170,10 @@ class Arrivals:
     def _known_branch_id(self, repository_id: int, name: str) -> int:
         """The same where it is there already. Raises NeedsTurn."""
         _, named = self._repository(repository_id, name)
-        if not named:
+        known = branches.find(self._db, repository_id, name) if named else None
+        if known is None:
             raise NeedsTurn
-        row = self._db.execute(_KNOWN, (repository_id, name)).fetchone()
-        if row is None:
-            raise NeedsTurn
-        return int(row[0])
+        return known
 
     def _repository(self, repository_id: int, name: str) -> tuple[str | None, bool]:
         """Its default branch, and whether a push to ``name`` is for the branch of that name."""

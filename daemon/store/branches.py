@@ -30,6 +30,11 @@ def ensure(db: Database, repository_id: int, name: str) -> int:
     return branch_id
 
 
+def find(db: Database, repository_id: int, name: str) -> int | None:
+    """The tracked branch of that name, where there is one."""
+    return _find(db, "tracked AND repository_id = ? AND name = ?", repository_id, name)
+
+
 def track(db: Database, repository_id: int, patterns: Sequence[str], *, now: datetime) -> None:
     """Track the branches that are configured; the default branch where none are."""
     if patterns:

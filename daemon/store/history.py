@@ -52,7 +52,8 @@ class History:
     def _store(self, deliveries: Sequence[Delivery], now: datetime, *, together: bool = False) -> list[DeliveryStatus]:
         with self._db.write(together=together):
             arrivals = Arrivals(self._db, now, together=together)
-            arrivals.expect(deliveries)
+            if together:
+                arrivals.expect(deliveries)
             outcomes = [arrivals.store(delivery) for delivery in deliveries]
             arrivals.flush()
         return outcomes

@@ -7,7 +7,7 @@ that an answer describes one commit and names it in its headers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -345,8 +345,9 @@ def nodes(call: Call) -> Answer:
     """The daemons that share the store, the oldest first."""
     limit = call.limit()
     position = call.position("nodes", str, str)
-    found = [one for one in call.deps.nodes() if position is None or _age(one) > position]
-    own = own_digest(call)
+    every = call.deps.nodes()
+    found = [one for one in every if position is None or _age(one) > position]
+    own = own_digest(every, call.deps.node)
 
     def tell(one: NodeRecord) -> dict[str, Any]:
         return answers.node_json(one, this=call.deps.node, digest=own, now=call.deps.now())
@@ -354,9 +355,9 @@ def nodes(call: Call) -> Answer:
     return _page(found, limit, tell=tell, at=lambda one: ("nodes", *_age(one)))
 
 
-def own_digest(call: Call) -> str | None:
+def own_digest(nodes: Iterable[NodeRecord], this: str) -> str | None:
     """That of the configuration of the node that answers."""
-    return next((one.config_digest for one in call.deps.nodes() if one.id == call.deps.node), None)
+    return next((one.config_digest for one in nodes if one.id == this), None)
 
 
 def _age(node: NodeRecord) -> tuple[str, str]:

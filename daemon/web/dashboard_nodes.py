@@ -16,8 +16,9 @@ from daemon.web.dashboard import render
 
 def nodes(call: Call) -> Answer:
     """Every daemon of the last day, as in ``/api/v1/nodes``, and in words what is wrong with it."""
-    found, own, now = call.deps.nodes(), api.own_digest(call), call.deps.now()
-    rows = [_row(one, this=call.deps.node, own=own, now=now) for one in found]
+    found, this, now = call.deps.nodes(), call.deps.node, call.deps.now()
+    own = api.own_digest(found, this)
+    rows = [_row(one, this=this, own=own, now=now) for one in found]
     return render(call, "nodes.html", title="Nodes", here="/nodes", rows=rows, shared=call.deps.database.shared)
 
 

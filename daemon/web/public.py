@@ -77,7 +77,7 @@ class Handover:
         self._submit = submit
         self._leaving: list[tuple[Delivery, asyncio.Future[DeliveryStatus]]] = []
         self._under_way: dict[asyncio.Future[DeliveryStatus], Future[DeliveryStatus]] = {}
-        self._back: deque[tuple[asyncio.Future[DeliveryStatus], Future[DeliveryStatus]]] = deque()
+        self._back: deque[asyncio.Future[DeliveryStatus]] = deque()
         self._woken = False
 
     def store(self, delivery: Delivery) -> asyncio.Future[DeliveryStatus]:
@@ -102,7 +102,7 @@ class Handover:
         self._under_way[answer] = stored
 
         def told(_: Future[DeliveryStatus]) -> None:
-            self._back.append((answer, stored))
+            self._back.append(answer)
             if not self._woken:
                 self._woken = True
                 with suppress(RuntimeError):  # the loop has ended
@@ -118,9 +118,10 @@ class Handover:
     def _deliver(self) -> None:
         self._woken = False  # before the first is taken: what comes after wakes again
         while self._back:
-            answer, stored = self._back.popleft()
+            answer = self._back.popleft()
             if answer.cancelled():
                 continue
+            stored = self._under_way[answer]
             if stored.cancelled():
                 answer.cancel()
             elif error := stored.exception():

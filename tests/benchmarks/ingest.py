@@ -55,10 +55,13 @@ def verifying() -> Iterator[str]:
 
 
 @contextmanager
-def running(path: Path, api_url: str, repositories: tuple[str, ...]) -> Iterator[str]:
+def running(
+    path: Path, api_url: str, repositories: tuple[str, ...], *, level: str = "warning", **settings: str
+) -> Iterator[str]:
+    """The address to which a daemon of its own takes deliveries."""
     path.mkdir()
-    daemon = Daemon(path, api_url, repositories=repositories)
-    daemon.config.write_text(daemon.config.read_text().replace('level = "debug"', 'level = "warning"'))
+    daemon = Daemon(path, api_url, repositories=repositories, **settings)
+    daemon.config.write_text(daemon.config.read_text().replace('level = "debug"', f'level = "{level}"'))
     try:
         yield daemon.start().webhook_url
     finally:

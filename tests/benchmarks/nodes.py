@@ -11,8 +11,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import ingest
-from support import ROUNDS, Daemon, engines, folder, make_repository, middle, report, served
+from ingest import measured, push, running
+from support import ROUNDS, engines, folder, make_repository, middle, report, served
 
 COUNTS = (1, 2, 4)
 NAMES = tuple(f"octo/data{number}" for number in range(max(COUNTS)))
@@ -20,7 +20,7 @@ NAMES = tuple(f"octo/data{number}" for number in range(max(COUNTS)))
 
 def rate(url: str, path: Path) -> float:
     """Deliveries a second by one client, whose body is the file ``path``."""
-    return ingest.measured(url, path.read_bytes())[0]
+    return measured(url, path.read_bytes())[0]
 
 
 def together(urls: list[str], bodies: list[Path]) -> float:
@@ -34,16 +34,11 @@ def together(urls: list[str], bodies: list[Path]) -> float:
 def through(count: int, path: Path, api_url: str, server: engines.Server, bodies: list[Path]) -> float:
     """The second of two rounds: the first warms."""
     path.mkdir()
-    name = server.take()
+    storage = server.url(server.take())
     with ExitStack() as stack:
-        urls = []
-        for number in range(count):
-            home = path / f"node-{number}"
-            home.mkdir()
-            daemon = Daemon(home, api_url, repositories=NAMES, storage=server.url(name))
-            daemon.config.write_text(daemon.config.read_text().replace('level = "debug"', 'level = "info"'))
-            stack.callback(daemon.end)
-            urls.append(daemon.start().webhook_url)
+        # "info" is how the harness learns that a daemon without a file of its own listens.
+        nodes = (running(path / f"node-{n}", api_url, NAMES, level="info", storage=storage) for n in range(count))
+        urls = [stack.enter_context(node) for node in nodes]
         together(urls, bodies)
         return together(urls, bodies)
 
@@ -55,7 +50,7 @@ def main() -> None:
             repo = make_repository(path / "small.git", 10)
             bodies = []
             for name in NAMES:
-                payload = json.loads(ingest.push(repo.head() or ""))
+                payload = json.loads(push(repo.head() or ""))
                 payload["repository"]["full_name"] = name
                 bodies.append(path / name.replace("/", "-"))
                 bodies[-1].write_text(json.dumps(payload))

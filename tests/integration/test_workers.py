@@ -451,6 +451,22 @@ def test_two_pools_never_run_one_branch_at_once(
     assert {result.outcome for pool in pools for _, result in pool.ended} <= {Outcome.UPDATED, Outcome.UNCHANGED}
 
 
+def test_a_wake_that_reaches_a_surplus_worker_is_passed_on(
+    bench: Bench, make_pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 3600.0)
+    looks: list[object] = []
+    genuine = bench.jobs.next_due
+    monkeypatch.setattr(bench.jobs, "next_due", lambda now: (genuine(now), looks.append(now))[0])
+    pool = make_pool(workers=8)
+    wait_for(lambda: len(looks) == 8, "every worker to rest")
+    pool.settings = replace(pool.settings, workers=1)
+    bench.want()
+    pool.workers.wake()
+    wait_for(lambda: pool.ended, "the run to end", seconds=SECONDS)
+    bench.assert_equal_to_git()
+
+
 def test_one_wake_brings_a_worker_for_each_job(
     other_bench: Callable[..., Bench],
     github: StandIn,

@@ -51,6 +51,15 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
+async def two_under_way() -> tuple[Writer, asyncio.Future[DeliveryStatus], asyncio.Future[DeliveryStatus]]:
+    """Deliveries 1 and 2 are with the writer, and what is awaited of them."""
+    writer = Writer()
+    handover = Handover(writer.submit)
+    answers = handover.store(delivery(1)), handover.store(delivery(2))
+    await turn()
+    return writer, *answers
+
+
 def test_what_one_turn_decides_leaves_after_it_and_in_order() -> None:
     async def main() -> None:
         writer = Writer()
@@ -89,10 +98,7 @@ def test_all_of_one_commit_come_back_with_one_wake(monkeypatch: pytest.MonkeyPat
 
 def test_an_error_comes_back_as_itself_and_costs_the_others_nothing() -> None:
     async def main() -> None:
-        writer = Writer()
-        handover = Handover(writer.submit)
-        bad, good = handover.store(delivery(1)), handover.store(delivery(2))
-        await turn()
+        writer, bad, good = await two_under_way()
         writer.taken.pop(0)[1].set_exception(StoreUnavailable("full"))
         writer.commit()
         with pytest.raises(StoreUnavailable, match="full"):
@@ -116,10 +122,7 @@ def test_one_given_up_before_it_left_is_not_handed_over() -> None:
 
 def test_one_given_up_while_it_waits_is_given_up_there() -> None:
     async def main() -> None:
-        writer = Writer()
-        handover = Handover(writer.submit)
-        given_up, kept = handover.store(delivery(1)), handover.store(delivery(2))
-        await turn()
+        writer, given_up, kept = await two_under_way()
         given_up.cancel()
         await turn()
         assert writer.taken[0][1].cancelled()
@@ -149,10 +152,7 @@ def test_whoever_gives_up_knows_that_it_is_not_stored_later() -> None:
 
 def test_a_writer_that_drops_one_ends_its_wait() -> None:
     async def main() -> None:
-        writer = Writer()
-        handover = Handover(writer.submit)
-        dropped = handover.store(delivery(1))
-        await turn()
+        writer, dropped, _ = await two_under_way()
         writer.taken[0][1].cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(asyncio.shield(dropped), 10)
