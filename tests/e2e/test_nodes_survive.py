@@ -66,6 +66,7 @@ def survive(
         repos[name] = GitRepo.init(folder / f"{name.replace('/', '-')}.git")
         repos[name].commit({"README.md": name.encode()}, "Begin")
         github.add(name, repos[name].path)
+    github.limits.enabled = False  # minutes of pushes cost more than an hour's budget, and wait for the next one
     settings = {"interval": "20s", "reconcile": "20s"}
     nodes = [make_daemon(storage=url, repositories=tuple(names), **settings).start() for _ in range(NODES)]
     hooks = {name: github.hook(name, nodes[0].webhook_url, nodes[0].secret) for name in names}
