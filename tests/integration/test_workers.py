@@ -293,7 +293,7 @@ def test_neither_does_one_that_failed_or_waits(bench: Bench, fault: object) -> N
 
 @pytest.fixture
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(module, "LEASE_SECONDS", 1.2)  # renewed each quarter of it: a busy machine must keep up
 
 
 def test_an_honest_slow_run_keeps_its_lease(
