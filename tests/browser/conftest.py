@@ -21,7 +21,7 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: its event loop runs in this thread, where others then can run none
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     assert path, "these tests drive Debian's Chromium: apt-get install chromium"
