@@ -131,6 +131,10 @@ def test_a_change_is_acted_on_once_whichever_node_made_it_and_whoever_is_killed(
         node.post("/api/v1/repositories/octo/data/sync")
         node.wait_head(heads[-1])
     wait_for(lambda: acted.exists() and acted.read_text().split()[-4:] == heads, "every change to be acted on")
+    # What is killed between acting and writing that down acts again: at least once is what is promised.
+    wait_for(
+        lambda: [one["commit_sha"] for one in nodes[1].items("/api/v1/actions")] == [heads[-1]], "that to be written"
+    )
     assert len(acted.read_text().split()) == len(set(acted.read_text().split()))
     nodes[0].kill()
     last = repo.commit({"acted.txt": b"last"})
