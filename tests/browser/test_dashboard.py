@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness import Daemon, wait_for
 from page_watch import SLOWEST_MS, Watch
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.faults import Hold
@@ -111,6 +111,25 @@ def test_the_button_syncs_where_it_is_and_keeps_the_focus(daemon: Daemon, visit:
     expect(page.locator(f'{ROW} [data-label="Last trigger"]')).to_have_text("manual")
     expect(button).to_be_focused()
     assert page.evaluate("window.unreloaded") is True
+
+
+def test_the_button_keeps_the_focus_though_its_row_changes_before_the_answer(
+    daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit
+) -> None:
+    page = live(visit(daemon))
+    asked: list[Route] = []
+    page.route("**/sync", lambda route: asked.append(route))
+    button = page.get_by_role("button", name="Sync now: octo/data@main")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_be_disabled()
+    before = repo.head()
+    after = repo.commit({"new.txt": b"1"}, "Arrive meanwhile")
+    github.push("octo/data", "main", before, after)
+    expect(page.locator(ROW)).to_contain_text("Arrive meanwhile")
+    asked[0].continue_()
+    expect(page.locator(f'{ROW} [data-label="Last trigger"]')).to_have_text("manual")
+    expect(button).to_be_focused()
 
 
 def test_a_sync_that_cannot_be_is_explained(daemon: Daemon, visit: Visit, watch: Watch) -> None:

@@ -163,7 +163,8 @@
       notice.hidden = false;
     } finally {
       button.disabled = false;
-      button.focus();
+      // A look may have put a new row in this one's place meanwhile, and a person may have gone elsewhere.
+      if (document.activeElement === document.body) document.getElementById(button.id)?.focus();
       soon();
     }
   });
