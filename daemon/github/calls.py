@@ -41,7 +41,7 @@ class RequestSeen:
 
 @dataclass(slots=True)
 class Tally:
-    """How many HTTP requests were made inside ``tally()`` by this thread."""
+    """How many HTTP requests were made inside ``tally()`` by this thread, and alongside it."""
 
     requests: int = 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from daemon.clock import Clock
@@ -46,6 +46,9 @@ from daemon.model import (
     RepositoryRef,
 )
 from daemon.values import Network
+
+_T = TypeVar("_T")
+_A = TypeVar("_A")
 
 SHA = "application/vnd.github.sha"
 RAW = "application/vnd.github.raw+json"
@@ -99,6 +102,10 @@ class GitHubClient:
     def time_at_github(self) -> datetime | None:
         """What GitHub's clock says now, as its last answer told; None before the first."""
         return self._exchange.github_clock.now()
+
+    def alongside(self, work: Callable[[_A], _T]) -> Callable[[_A], _T]:
+        """``work`` for threads that this one starts: what they ask counts as asked by this one."""
+        return self._exchange.alongside(work)
 
     def background(self) -> AbstractContextManager[None]:
         """Mark what this thread asks inside as polling: it leaves a fifth of the budget to deliveries."""

@@ -38,6 +38,7 @@ STREAM_TIMEOUTS = 30  # of an archive: 15 minutes at the default of 30 s
 FRESH_TOKEN_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds: a new installation token may answer 401 for some 5 s (reports)
 
 _T = TypeVar("_T")
+_A = TypeVar("_A")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Exchange:
         self._on_request = on_request
         self._transport = Transport()
         self._here = _Circumstances()
+        self._counting = threading.Lock()
         self.settings = settings
         self.github_clock = OtherClock(clock)
         self.app: App | None = None
@@ -121,6 +123,16 @@ class Exchange:
             yield tally
         finally:
             self._here.tallies = before
+
+    def alongside(self, work: Callable[[_A], _T]) -> Callable[[_A], _T]:
+        """``work`` for other threads to do for this one: what they ask is counted and marked as if asked here."""
+        tallies, background = self._here.tallies, self._here.background
+
+        def done_here(given: _A) -> _T:
+            self._here.tallies, self._here.background = tallies, background
+            return work(given)
+
+        return done_here
 
     @contextmanager
     def background(self) -> Iterator[None]:
@@ -248,8 +260,9 @@ class Exchange:
             self._marks[self.account_of(call.asker)] = mark
         resource = call.resource if hop.authorized else DOWNLOADS
         self._governor.check(resource, mark, background=self._here.background > 0)
-        for tally in self._here.tallies:
-            tally.requests += 1
+        with self._counting:
+            for tally in self._here.tallies:
+                tally.requests += 1
         started = self._clock.monotonic()
         status: int | None = None
         try:

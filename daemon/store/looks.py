@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -94,10 +95,15 @@ def confirm(db: Database, heads: Iterable[tuple[int, str]], *, at: datetime) -> 
     db.executemany(_CONFIRM, [(read_at, read_at, branch_id, head) for branch_id, head in heads])
 
 
+@lru_cache(maxsize=1_000)
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))  # most repositories have the same
+
+
 def _target(row: Sequence[Any], own: Sequence[BranchFacts]) -> PollTarget:
     id_, github_id, owner, name, default, archived, private, webhook, failures, patterns, *times, failed, hinted = row
     changed_at, polled_at, due_at = map(optional_value, times)
-    tracked = tuple(json.loads(patterns))
+    tracked = _patterns(patterns)
     known = RemoteRepository(github_id, owner, name, default, bool(archived), bool(private)) if github_id else None
     query = HeadsQuery(
         repository=RepositoryRef(owner, name, github_id),

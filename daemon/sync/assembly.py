@@ -10,6 +10,7 @@ archive does not hold either: then the snapshot says so (``tree_verified`` false
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from daemon.clock import Clock
@@ -22,6 +23,7 @@ from daemon.model import (
     Difference,
     Entry,
     FolderChange,
+    RemoteTree,
     RepositoryRef,
     SnapshotChange,
 )
@@ -32,6 +34,10 @@ from daemon.sync.content import Content, Wanted
 from daemon.sync.entities import Collections
 from daemon.sync.forward import Forward
 from daemon.sync.patterns import compile_rules
+
+# Of a tree that GitHub does not list as a whole: with every worker at it far from the hundred requests at once that
+# GitHub allows (https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+TREES_AT_ONCE = 4
 
 
 class Assembly:
@@ -125,16 +131,28 @@ class Assembly:
 
     def _list(self, attempt: Attempt, tree_sha: str, old: Sequence[Entry]) -> planning.Listing:
         attempt.progress("listing", 0, 1)
-        walk = planning.walk(tree_sha, planning.known_folders(old))
-        request = next(walk)
-        while True:
-            attempt.check()
-            tree = self._client.tree(attempt.repository, request.tree_sha, recursive=request.recursive)
-            try:
-                request = walk.send(tree)
-            except StopIteration as end:
-                listing: planning.Listing = end.value
-                return listing
+        walk = planning.walk(tree_sha, planning.known_folders(old), together=TREES_AT_ONCE)
+        requests = next(walk)
+        with ThreadPoolExecutor(TREES_AT_ONCE, thread_name_prefix="trees") as threads:  # none starts for one request
+            while True:
+                attempt.check()
+                try:
+                    requests = walk.send(self._trees(attempt, requests, threads))
+                except StopIteration as end:
+                    listing: planning.Listing = end.value
+                    return listing
+
+    def _trees(
+        self, attempt: Attempt, requests: Sequence[planning.TreeRequest], threads: ThreadPoolExecutor
+    ) -> list[RemoteTree]:
+        """The answers, in order. Raises the first error of any, once all have ended."""
+
+        def ask(request: planning.TreeRequest) -> RemoteTree:
+            return self._client.tree(attempt.repository, request.tree_sha, recursive=request.recursive)
+
+        if len(requests) == 1:
+            return [ask(requests[0])]
+        return list(threads.map(self._client.alongside(ask), requests))
 
     def _complete(
         self,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
+from itertools import islice
 
 from daemon.errors import SyncError
 from daemon.model import (
@@ -29,6 +30,7 @@ from daemon.model import (
 from daemon.sync.gitobjects import root_tree, tree_ids
 
 MAX_ENTRIES = 1_000_000
+MAX_ENTRIES_AHEAD = 200_000  # of neighbours that are held while folders before them are walked
 MAX_PATH_CHARS = 4096  # of a walked tree; no file system takes more
 
 FEW_BLOBS = 20
@@ -115,53 +117,83 @@ def join(prefix: str, entries: Iterable[RemoteEntry]) -> Iterator[RemoteEntry]:
 
 
 def walk(
-    root_sha: str, known: Known = lambda _sha: None, *, max_entries: int = MAX_ENTRIES
-) -> Generator[TreeRequest, RemoteTree, Listing]:
-    """List a tree: yields what to ask GitHub, is sent the answers, returns the listing.
+    root_sha: str, known: Known = lambda _sha: None, *, max_entries: int = MAX_ENTRIES, together: int = 1
+) -> Generator[list[TreeRequest], Sequence[RemoteTree], Listing]:
+    """List a tree: yields what to ask GitHub, is sent the answers in that order, returns the listing.
 
     One recursive request, unless the answer is truncated (over 100,000 entries or 7 MB); then each
-    folder for itself, but those whose content ``known`` has already. Raises SyncError for a tree
-    that cannot be listed.
+    folder for itself, but those whose content ``known`` has already, up to ``together`` neighbours at
+    once. Raises SyncError for a tree that cannot be listed.
     """
-    tree = yield TreeRequest(root_sha, recursive=True)
+    (tree,) = yield [TreeRequest(root_sha, recursive=True)]
     if not tree.truncated:
         return resolve(replace(tree, sha=root_sha))
     listing = Listing(folders={"": root_sha})
-    split = [join("", (yield from _one_level("", root_sha)))]
+    split = [_Level((yield from _one_level("", root_sha)), known)]
     while split:
-        entry = next(split[-1], None)
+        level = split[-1]
+        entry = level.next()
         if entry is None:
             split.pop()
             continue
         listing.add(entry)
         if not _is_folder(entry):
             continue
-        below = yield from _everything_below(entry, known)
-        if below is None:
-            split.append(join(entry.path, (yield from _one_level(entry.path, entry.sha))))
-            continue
+        if (below := known(entry.sha)) is None:
+            if entry.sha not in level.answers:
+                ahead = sum(map(_Level.held, split)) < MAX_ENTRIES_AHEAD
+                wanted = level.unknown(entry, together if ahead else 1)
+                answers = yield [TreeRequest(sha, recursive=True) for sha in wanted]
+                level.keep(wanted, answers)
+            tree = level.answers.pop(entry.sha)
+            if tree.truncated:
+                split.append(_Level((yield from _one_level(entry.path, entry.sha)), known))
+                continue
+            below = tree.entries
         for nested in join(entry.path, below):
             listing.add(nested)
         _check_size(listing, max_entries)
     return listing
 
 
-def _everything_below(
-    folder: RemoteEntry, known: Known
-) -> Generator[TreeRequest, RemoteTree, Sequence[RemoteEntry] | None]:
-    """The content of a folder, or None when GitHub truncates it."""
-    entries = known(folder.sha)
-    if entries is not None:
-        return entries
-    tree = yield TreeRequest(folder.sha, recursive=True)
-    return None if tree.truncated else tree.entries
+class _Level:
+    """The entries of one folder that GitHub does not list as a whole, as `walk` comes to them."""
+
+    def __init__(self, entries: Sequence[RemoteEntry], known: Known) -> None:
+        self._entries = entries
+        self._known = known
+        self._place = 0
+        self.answers: dict[str, RemoteTree] = {}  # asked for ahead
+
+    def keep(self, wanted: Sequence[str], answers: Sequence[RemoteTree]) -> None:
+        # What is cut off is asked for again, a level at a time.
+        whole = [replace(tree, entries=()) if tree.truncated else tree for tree in answers]
+        self.answers.update(zip(wanted, whole, strict=True))
+
+    def held(self) -> int:
+        """How many entries were asked for ahead and not used yet."""
+        return sum(len(tree.entries) for tree in self.answers.values())
+
+    def next(self) -> RemoteEntry | None:
+        self._place += 1
+        return self._entries[self._place - 1] if self._place <= len(self._entries) else None
+
+    def unknown(self, entry: RemoteEntry, limit: int) -> list[str]:
+        """The tree of ``entry``, and those of the folders behind it that have to be asked for as well."""
+        found = {entry.sha: None}
+        for other in islice(self._entries, self._place, None):
+            if len(found) == limit:
+                break
+            if _is_folder(other) and other.sha not in self.answers and self._known(other.sha) is None:
+                found[other.sha] = None
+        return list(found)
 
 
-def _one_level(path: str, sha: str) -> Generator[TreeRequest, RemoteTree, Sequence[RemoteEntry]]:
-    tree = yield TreeRequest(sha, recursive=False)
+def _one_level(path: str, sha: str) -> Generator[list[TreeRequest], Sequence[RemoteTree], list[RemoteEntry]]:
+    (tree,) = yield [TreeRequest(sha, recursive=False)]
     if tree.truncated:
         raise SyncError(f"GitHub lists only a part of the folder {path!a}: it has too many entries")
-    return tree.entries
+    return list(join(path, tree.entries))
 
 
 def _check_size(listing: Listing, max_entries: int) -> None:

@@ -226,7 +226,8 @@ class Poller:
                     continue
                 anew = self._ensure_branches(target, answer) or new
                 own = self._repositories.branches(target.repository_id) if anew else facts.get(target.repository_id, [])
-                current = replace(target, known=answer.repository or target.known)
+                same = answer.repository in (None, target.known)
+                current = target if same else replace(target, known=answer.repository)
                 self._observe(current, answer, own, round_)
                 learnt = learnt or new
             found = self._conclude(round_)

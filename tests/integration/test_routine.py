@@ -1,16 +1,40 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 from bench import Bench, Rule
 
-from daemon.demo.standin.faults import CutBody, Drop, Html, Status
+from daemon.demo.standin.answers import Answer
+from daemon.demo.standin.faults import CutBody, Drop, Exchange, Html, Status
 from daemon.demo.standin.gitrepo import GitRepo, Submodule, Symlink, executable
 from daemon.model import ZERO_SHA, Outcome, Trigger, WebhookHealth
+from daemon.sync.assembly import TREES_AT_ONCE
 from daemon.sync.patterns import rules
 from daemon.sync.routine import Interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Keep requests waiting until so many have come."""
+
+    parties: int
+    barrier: Barrier = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "barrier", Barrier(self.parties))
+
+    def apply(self, exchange: Exchange) -> Answer:
+        with suppress(BrokenBarrierError):
+            self.barrier.wait(20)
+        return exchange.genuine()
+
+
+def folder_sha(bench: Bench, number: int) -> str:
+    return bench.repo.git.run("rev-parse", f"main:d{number}").decode().strip()
 
 
 def test_a_first_sync_stores_every_kind_of_entry_exactly(bench: Bench) -> None:
@@ -338,6 +362,33 @@ def test_a_tree_cut_by_github_is_walked_by_folders(bench: Bench) -> None:
     bench.assert_equal_to_git()
     walked = [path for path in bench.requests() if "/git/trees/" in path]
     assert len(walked) <= 5, walked  # folders that are stored already are not listed again
+
+
+def test_the_folders_of_a_truncated_tree_are_asked_for_together_and_counted(bench: Bench) -> None:
+    bench.content = rules((), ("*.psd",), 5_000_000)
+    bench.repo.commit({f"d{i}/f{k}.txt": b"%d %d" % (i, k) for i in range(TREES_AT_ONCE) for k in range(10)})
+    bench.github.tree_limit = 20
+    met = Meeting(TREES_AT_ONCE)
+    for i in range(TREES_AT_ONCE):
+        bench.github.faults.add(f"/git/trees/{folder_sha(bench, i)}", met)
+    bench.github.requests.clear()
+    result = bench.sync()
+    bench.assert_equal_to_git()
+    assert not met.barrier.broken
+    assert result.requests == len(bench.requests())
+
+
+def test_one_folder_that_cannot_be_had_fails_the_listing(bench: Bench) -> None:
+    bench.content = rules((), ("*.psd",), 5_000_000)
+    bench.repo.commit({f"d{i}/f{k}.txt": b"%d %d" % (i, k) for i in range(9) for k in range(10)})
+    bench.github.tree_limit = 20
+    bench.github.faults.add(f"/git/trees/{folder_sha(bench, 2)}", Html())
+    result = bench.sync()
+    assert result.outcome is Outcome.FAILED
+    assert bench.facts().head_sha is None
+    bench.github.faults.clear()
+    bench.sync()
+    bench.assert_equal_to_git()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from random import Random
 
 import pytest
@@ -43,6 +45,7 @@ class GitHub:
     entries: Sequence[Entry]
     limit: int = 100_000
     asked: list[TreeRequest] = field(default_factory=list)
+    most_at_once: int = 0
 
     def __post_init__(self) -> None:
         self.folders = tree_ids((item.path, item.mode, item.sha) for item in self.entries)
@@ -64,10 +67,11 @@ class GitHub:
 
     def listing(self, known: Known | None = None, **options: int) -> Listing:
         walk = planning.walk(self.root, known, **options) if known else planning.walk(self.root, **options)
-        request = next(walk)
+        requests = next(walk)
         while True:
+            self.most_at_once = max(self.most_at_once, len(requests))
             try:
-                request = walk.send(self.tree(request.tree_sha, recursive=request.recursive))
+                requests = walk.send([self.tree(one.tree_sha, recursive=one.recursive) for one in requests])
             except StopIteration as end:
                 listing: Listing = end.value
                 return listing
@@ -123,6 +127,20 @@ def test_only_what_is_truncated_is_split() -> None:
         TreeRequest(ids[b"b"], recursive=False),
         *[TreeRequest(ids[b"b/%d" % n], recursive=True) for n in range(4)],
     ]
+
+
+@pytest.mark.parametrize("together", [2, 3, 10])
+def test_neighbours_are_asked_for_together_each_once_and_the_listing_is_the_same(together: int) -> None:
+    same = [entry(b"same%d/x" % n, 99) for n in range(3)]  # three folders with one id
+    entries = [entry(b"a/%d" % n, n) for n in range(8)] + [entry(b"b/%d/%d" % (n, n), n) for n in range(8)] + same
+    github = GitHub(sorted(entries, key=lambda item: item.path), 8)
+    listing = github.listing(planning.known_folders([entry(b"z/3", 3)]), together=together)
+    assert listing == GitHub(github.entries).listing()
+    assert github.most_at_once == min(together, 7)
+    asked = Counter(github.asked)
+    assert asked.pop(TreeRequest(github.folders[b"same0"], recursive=True)) <= 3
+    assert set(asked.values()) == {1}
+    assert TreeRequest(github.folders[b"b/3"], recursive=True) not in asked
 
 
 def test_a_folder_whose_content_is_stored_is_not_asked_for() -> None:
@@ -196,7 +214,7 @@ def test_the_root_is_the_tree_that_was_asked_for_whatever_the_answer_calls_itsel
     walk = planning.walk(sha(1))
     next(walk)
     with pytest.raises(StopIteration) as end:
-        walk.send(RemoteTree(sha(2), (), truncated=False))
+        walk.send([RemoteTree(sha(2), (), truncated=False)])
     assert end.value.value.folders == {"": sha(1)}
 
 
@@ -214,9 +232,9 @@ def bomb(request: TreeRequest) -> RemoteTree:
 
 def drive(answer: Callable[[TreeRequest], RemoteTree], known: Known, **options: int) -> None:
     walk = planning.walk(sha(1), known, **options)
-    request = next(walk)
+    requests = next(walk)
     for _ in range(100_000):
-        request = walk.send(answer(request))
+        requests = walk.send([answer(request) for request in requests])
     pytest.fail("the walk does not end")
 
 
@@ -239,6 +257,26 @@ def test_a_tree_that_unfolds_without_end_is_stopped_by_its_entries() -> None:
         github.listing(max_entries=110)
     with pytest.raises(SyncError, match="more than 50 entries"):
         drive(bomb, lambda _sha: ten, max_entries=50)
+
+
+def test_what_is_asked_for_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_ENTRIES_AHEAD", 40)
+    numbers, flat, held = count(2), set(), []
+    files = tuple(RemoteEntry(f"{n}", "100644", sha(n), 1) for n in range(30))
+
+    def nested(request: TreeRequest) -> RemoteTree:
+        """Every folder has one that GitHub cuts off, and behind it three with thirty files each."""
+        if request.tree_sha in flat:
+            held.append(len(files))
+            return RemoteTree(request.tree_sha, files, truncated=False)
+        folders = tuple(RemoteEntry(name, "040000", sha(next(numbers)), None) for name in ("a", "x", "y", "z"))
+        if not request.recursive:
+            flat.update(folder.sha for folder in folders[1:])
+        return RemoteTree(request.tree_sha, folders, truncated=request.recursive)
+
+    with pytest.raises(SyncError, match="a path of more than"):
+        drive(nested, lambda _sha: None, together=4)
+    assert sum(held) <= 40 + 3 * 30
 
 
 @settings(deadline=None, max_examples=50)
