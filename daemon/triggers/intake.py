@@ -161,7 +161,7 @@ def parse_body(content_type: str, body: bytes) -> dict[str, Any]:
         payload = _DECODER.decode(body.decode())
     except RecursionError:
         raise Refusal(400, "The body is nested too deeply") from None
-    except (ValueError, OverflowError, MemoryError):
+    except (ValueError, OverflowError):
         # ValueError covers bad JSON, bad UTF-8 and integers of more than 4300 digits.
         raise Refusal(400, "The body is not valid JSON in UTF-8") from None
     if not isinstance(payload, dict):

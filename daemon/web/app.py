@@ -158,9 +158,9 @@ class Handler(web.RequestHandler):
         if self._refusal is not None:
             self._send_refusal(self._refusal)
             return
-        body = b"".join(self._chunks)
-        self._chunks.clear()
         try:
+            body = b"".join(self._chunks)
+            self._chunks.clear()
             answer = await self.respond(body)
             if answer.stream is None or self.request.method == "HEAD":
                 self._send(answer)
@@ -169,7 +169,11 @@ class Handler(web.RequestHandler):
         except Refusal as refusal:
             self._send_refusal(refusal)
         except StoreError as error:
-            self._send(_unavailable(), str(error))
+            self._send(_unavailable("The store is unavailable, try again later"), str(error))
+        except MemoryError:
+            if self._headers_written:
+                raise
+            self._send(_unavailable("There is no memory for it, try again later"), "MemoryError")
 
     get = head = post = put = delete = patch = options = trace = connect = _run
 
@@ -314,10 +318,9 @@ def _refusal_answer(refusal: Refusal, methods: tuple[str, ...]) -> Answer:
     return encode({"detail": refusal.detail}, status=refusal.status, headers=headers)
 
 
-def _unavailable() -> Answer:
-    """The 503 of a store that cannot be used now; what it said is for the log, not for strangers."""
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return encode({"detail": "The store is unavailable, try again later"}, status=503, headers=headers)
+def _unavailable(detail: str) -> Answer:
+    """The 503 of what cannot be used now; what it said is for the log, not for strangers."""
+    return encode({"detail": detail}, status=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 class NotFound(Handler):
