@@ -58,6 +58,7 @@ def install(
         click.echo(f"warning: {doubt}", err=True)
     with commands.opened(config, chosen, where) as desk:
         rows = commands.install(desk, config.webhook.secret.first(), rotate=rotate_secret)
+    _look_anew(config, rows)
     _tell(rows, where, as_json=as_json)
 
 
@@ -103,7 +104,9 @@ def remove(context: Context, names: tuple[str, ...], *, url: str | None, org: bo
         if found and not yes:
             places = ", ".join(one.place.name for one in found)
             click.confirm(f"Remove the webhook that leads to {where} from {places}?", abort=True, err=True)
-        _tell(rows + commands.remove(desk, found), where, as_json=as_json)
+        removed = commands.remove(desk, found)
+    _look_anew(config, removed)
+    _tell(rows + removed, where, as_json=as_json)
 
 
 def _prepared(
@@ -126,6 +129,16 @@ def _prepared(
         known = ", ".join(rule.full_name for rule in config.repositories) or "no repository"
         raise click.UsageError(f"{error.args[0]} is not configured; the configuration has {known}") from None
     return config, chosen, where
+
+
+def _look_anew(config: Config, rows: Sequence[Row]) -> None:
+    from daemon.commands import hooks as commands
+    from daemon.errors import HeadwaterError
+
+    try:
+        commands.look_anew(config, rows)
+    except HeadwaterError as error:
+        click.echo(f"warning: `headwater status` may tell the old state for an hour: {error}", err=True)
 
 
 def _tell(rows: Sequence[Row], url: str, *, as_json: bool) -> None:

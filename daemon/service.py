@@ -105,6 +105,7 @@ class Service:
         self._writer: DeliveryWriter
         self._workers: Workers
         self._poller: Poller
+        self._hook_log: HookLog
         self._recovery: Recovery
         self._actions: ActionRunner
         self._addresses: HookAddresses
@@ -176,8 +177,9 @@ class Service:
             on_polled=lambda outcome: self._metrics.polls.labels(outcome=outcome).inc(),
             on_identity=core.refresh,
         )
+        self._hook_log = HookLog(core.database)
         self._recovery = Recovery(
-            HookLog(core.database),
+            self._hook_log,
             core.repositories,
             core.jobs,
             core.client,
@@ -603,6 +605,7 @@ class Service:
             status=self._status,
             want=self._want,
             prune=self._prune,
+            look_at_webhook=self._hook_log.anew,
             configured=lambda: self.config.github.configured,
             metrics=self._render_metrics,
             now=self._clock.now,

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from daemon.clock import Clock
+from daemon.commands.sync import Asking, daemon_url
 from daemon.config import Config
 from daemon.core import client_settings
 from daemon.errors import GitHubError, HeadwaterError
@@ -27,6 +28,9 @@ from daemon.github.hooks import (
     shortcomings,
 )
 from daemon.model import RepositoryRef
+from daemon.store.hooklog import HookLog
+from daemon.store.opening import open_store, open_to_read
+from daemon.store.repositories import Repositories
 from daemon.values import is_loopback_host
 from daemon.web.answers import iso
 
@@ -230,6 +234,29 @@ def remove(desk: Desk, found: Sequence[PlacedHook]) -> list[Row]:
         except GitHubError as error:
             rows.append(Row(one.place.name, "failed", str(error), failed=True))
     return rows
+
+
+def look_anew(config: Config, rows: Sequence[Row]) -> None:
+    """Have the store forget what it was told of the webhooks that these rows are about, and look soon.
+
+    Raises HeadwaterError when that cannot be had: it is found out within an hour all the same.
+    """
+    places = {row.repository.lower() for row in rows if not row.failed}
+    storage, clock = config.storage, Clock()
+    if not places or not (storage.is_postgres or storage.sqlite_path.exists()):
+        return
+    url = None if storage.is_postgres else daemon_url(storage.sqlite_path, clock)
+    database = open_to_read(storage, clock=clock) if url else open_store(storage, clock=clock)
+    try:
+        hook_log = HookLog(database)
+        for one in Repositories(database).tracked():
+            if not places.isdisjoint({one.full_name.lower(), f"{one.full_name.partition('/')[0]}/*".lower()}):
+                if url:
+                    Asking(config, url).webhook_changed(one.full_name)
+                else:
+                    hook_log.anew(one.id)
+    finally:
+        database.close()
 
 
 def _facts(hook: Hook) -> dict[str, Any]:

@@ -221,6 +221,10 @@ class Asking:
         self._good(status, body, http.client.ACCEPTED)
         return True
 
+    def webhook_changed(self, name: str) -> None:
+        """Have the daemon forget what it was told of a repository's webhook, and look soon."""
+        self._post(f"/api/v1/repositories/{quote(name)}/webhook")
+
     def _assert_daemon(self) -> None:
         """Raise HeadwaterError once no daemon has owned the store for longer than a restart takes."""
         now = self._clock.monotonic()

@@ -12,7 +12,7 @@ work, is seldom, and raises NeedsTurn: it is done again alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,11 +36,13 @@ _REVISE = """
     WHERE id = ?
 """
 _FACTS = """
-    SELECT branch.remote_sha, repository.webhook = 'healthy' AND repository.webhook_reason IS NULL,
+    SELECT branch.remote_sha, repository.webhook = 'healthy', repository.webhook_reason IS NOT NULL,
            repository.suspect_sha
     FROM branch JOIN repository ON repository.id = branch.repository_id WHERE branch.id = ?
 """
-_HEALTHY = "UPDATE repository SET webhook = ?, webhook_reason = NULL WHERE id = ?"
+_HEALTHY = "UPDATE repository SET webhook = ? WHERE id = ?"
+_EXCUSED = "SELECT 1 FROM repository WHERE id = ? AND webhook_reason IS NOT NULL"
+_ARRIVED = "UPDATE repository SET webhook_reason = NULL WHERE id = ? AND webhook_reason IS NOT NULL"
 _ANNOUNCED = """
     UPDATE repository SET suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL WHERE id = ? AND suspect_sha = ?
 """
@@ -58,6 +60,7 @@ class _Target:
     repository_id: int
     remote_sha: str | None
     well: bool  # as it was before
+    excused: bool  # it was told why no delivery would arrive
     suspect_sha: str | None
     healthy: bool = False
     announced: bool = False
@@ -70,7 +73,7 @@ class _Target:
 
     def learns(self, after: str | None) -> bool:
         """Whether that delivery would change what is known of the webhook."""
-        return self._found(after) or (not self.well and after != self.remote_sha)
+        return self.excused or self._found(after) or (not self.well and after != self.remote_sha)
 
     def _found(self, after: str | None) -> bool:
         return after is not None and after == self.suspect_sha
@@ -85,9 +88,10 @@ class Arrivals:
         self._together = together
         self._targets: dict[tuple[int, str], _Target] = {}
         self._looks: set[int] = set()
+        self._heard_of: set[int] = set()
         self._owners: dict[str, bool] = {}
 
-    def expect(self, deliveries: Iterable[Delivery]) -> None:
+    def expect(self, deliveries: Sequence[Delivery]) -> None:
         """Lock the jobs that deliveries are for which are stored ``together``. Raises NeedsTurn."""
         keys: dict[tuple[int, str], int] = {}
         heads: list[tuple[tuple[int, str], str | None]] = []
@@ -103,11 +107,16 @@ class Arrivals:
             self._targets[key] = self._at(branch_id) or self._load(key[0], branch_id)
         if any(self._targets[key].learns(after) for key, after in heads):
             raise NeedsTurn
+        others = {one.repository_id for one in deliveries if one.status is not DeliveryStatus.ACCEPTED} - {None}
+        if any(self._db.execute(_EXCUSED, (id_,)).fetchone() for id_ in others):
+            raise NeedsTurn
 
     def store(self, delivery: Delivery) -> DeliveryStatus:
         """Store one delivery; what became of it, were the transaction committed."""
         accepted = delivery.status is DeliveryStatus.ACCEPTED
         target = self._target(delivery) if accepted else None
+        if delivery.repository_id is not None:
+            self._heard_of.add(delivery.repository_id)
         row = _row(delivery, target)
         ((id_, status, attempts),) = self._db.execute(_INSERT, row).fetchall()
         if attempts > 1 and (status == DeliveryStatus.ACCEPTED or not accepted):
@@ -133,6 +142,9 @@ class Arrivals:
                 self._db.execute(_HEALTHY, (WebhookHealth.HEALTHY.value, target.repository_id))
             if target.announced:
                 self._db.execute(_ANNOUNCED, (target.repository_id, target.suspect_sha))
+        if not self._together:
+            # Whatever was said to keep deliveries away, here is one: a ping and a late one, too.
+            self._db.executemany(_ARRIVED, [(id_,) for id_ in sorted(self._heard_of)])
         self._db.executemany(
             "UPDATE repository SET next_poll_at = NULL, hinted = TRUE WHERE id = ?",
             [(id_,) for id_ in sorted(self._looks)],
@@ -152,8 +164,8 @@ class Arrivals:
 
     def _load(self, repository_id: int, branch_id: int) -> _Target:
         wish = wishes.load(self._db, branch_id, self._now, lock=self._together)
-        remote_sha, well, suspect_sha = self._db.execute(_FACTS, (branch_id,)).fetchone()
-        return _Target(wish, repository_id, remote_sha, bool(well), suspect_sha)
+        remote_sha, well, excused, suspect_sha = self._db.execute(_FACTS, (branch_id,)).fetchone()
+        return _Target(wish, repository_id, remote_sha, bool(well), bool(excused), suspect_sha)
 
     def _branch_id(self, repository_id: int, name: str) -> int:
         """The branch a push is for: while the default branch is unknown, any push may be for it."""

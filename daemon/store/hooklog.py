@@ -27,6 +27,7 @@ _READ = """
                           webhook_reason = ?
     WHERE id = ?
 """
+_ANEW = "UPDATE repository SET webhook_reason = NULL, hook_log_due_at = NULL WHERE id = ?"
 _UNHOOKED = "UPDATE repository SET webhook_reason = ? WHERE id = ? AND webhook <> ?"
 _MISSING = """
     UPDATE repository SET webhook = ?, suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL WHERE id = ?
@@ -35,11 +36,15 @@ _MISSING = """
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
-    """A repository whose log is to be read, and up to when it was; None before the first time."""
+    """A repository whose log is to be read, and up to when it was; None before the first time.
+
+    It ``waits`` when somebody does: it has just been added, or its webhook changed.
+    """
 
     repository_id: int
     repository: RepositoryRef
     until: datetime | None
+    waits: bool
 
 
 class HookLog:
@@ -57,7 +62,9 @@ class HookLog:
         until = instant_text(now + timedelta(seconds=lease_seconds))
         with self._db.write():
             taken = self._db.execute(_TAKE, (until, row[0], row[5])).rowcount
-        return LogTarget(row[0], RepositoryRef(*row[1:4]), optional_value(row[4])) if taken else None
+        if not taken:
+            return None
+        return LogTarget(row[0], RepositoryRef(*row[1:4]), optional_value(row[4]), waits=row[5] is None)
 
     def arrived(self, guids: Sequence[str]) -> set[str]:
         """Which of these deliveries are stored here."""
@@ -80,6 +87,11 @@ class HookLog:
         at = instant_text(due_at)
         with self._db.write():
             self._db.execute("UPDATE repository SET hook_log_due_at = ? WHERE hook_log_due_at > ?", (at, at))
+
+    def anew(self, repository_id: int) -> None:
+        """Its webhook was changed: what was told of it is not so any more; look soon."""
+        with self._db.write():
+            self._db.execute(_ANEW, (repository_id,))
 
     def unhooked(self, repository_id: int, *, due_at: datetime, reason: str) -> None:
         """Nothing is sent here: ``reason`` tells why, unless deliveries are known to come all the same."""

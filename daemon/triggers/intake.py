@@ -275,6 +275,7 @@ def _other_event(arrival: Arrival, payload: dict[str, Any], tracking: TrackingVi
         _undecided(arrival, payload),
         repository=full_name,
         ref=_text_or_none(payload.get("ref")),
+        repository_id=known.id if known else None,
         hint_repository_id=known.id if known and arrival.event == "repository" else None,
         hint_owner=_owner_hint(arrival.event, full_name, payload, tracking),
     )

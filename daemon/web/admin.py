@@ -71,6 +71,7 @@ def routes() -> tuple[Route, ...]:
         Route(REPOSITORY, {"GET": api.repository}),
         Route(REPOSITORY + "/sync", {"POST": api.sync}),
         Route(REPOSITORY + "/prune", {"POST": api.prune}),
+        Route(REPOSITORY + "/webhook", {"POST": api.webhook_changed}),
         Route(REPOSITORY + "/files", {"GET": api.files}),
         Route(REPOSITORY + "/raw/{path}", {"GET": api.content}),
         Route(REPOSITORY + "/commits", {"GET": api.commits}),

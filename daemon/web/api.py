@@ -50,7 +50,7 @@ class AdminDeps:
 
     ``promise`` is the bound in seconds within which a repository is confirmed; ``syncs`` is what runs now; ``ready``
     and ``status`` may block; ``want`` asks for a sync of branches by id, ``prune`` for the removal of a repository by
-    name, and both return once that is durable.
+    name, ``look_at_webhook`` for a look at a repository's by id, and they return once that is durable.
     """
 
     token: Callable[[], str | None]
@@ -73,6 +73,7 @@ class AdminDeps:
     status: Callable[[], dict[str, Any]]
     want: Callable[[list[int], Trigger], None]
     prune: Callable[[str], bool]
+    look_at_webhook: Callable[[int], None]
     configured: Callable[[], bool]
     metrics: Callable[[], bytes]
     now: Callable[[], datetime]
@@ -218,6 +219,13 @@ def prune(call: Call) -> Answer:
             raise Refusal(404, "Repository not found")
         raise Refusal(409, "It is tracked and not gone: only what is gone or not tracked any more is removed")
     return encode({"pruned": f"{owner}/{name}"}, status=202)
+
+
+def webhook_changed(call: Call) -> Answer:
+    """Its webhook was made or changed on GitHub: forget what was told of it, and look soon."""
+    record = call.repository()
+    call.deps.look_at_webhook(record.id)
+    return encode({"repository": record.full_name}, status=202)
 
 
 def _trigger(call: Call) -> Trigger:

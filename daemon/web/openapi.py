@@ -481,6 +481,15 @@ PATHS: dict[str, dict[str, Schema]] = {
             status=202,
         )
     },
+    "/api/v1/repositories/{owner}/{name}/webhook": {
+        "post": _operation(
+            "its webhook was changed on GitHub: forget what was told of it, and look soon",
+            _json(_object(repository=TEXT)),
+            parameters=OWNER_AND_NAME,
+            errors=(404,),
+            status=202,
+        )
+    },
     "/api/v1/repositories/{owner}/{name}/files": {
         "get": _page(
             "entries of one snapshot by path, the same snapshot on every page",

@@ -131,6 +131,25 @@ def test_a_secret_that_github_does_not_have_is_found_by_the_test_and_mended_by_i
     assert "headwater hooks install" in ended.stdout
 
 
+def test_what_a_person_has_just_mended_is_not_told_any_more(daemon: Daemon, proxy: Proxy) -> None:
+    def reason() -> str | None:
+        return daemon.repository()["webhook_reason"]
+
+    assert daemon.cli("hooks", "remove", "--yes").returncode == 0
+    assert "hooks install" in wait_for(reason, "the missing webhook to be told")
+    proxy.refuse = 503  # no ping arrives: what ends it is the command
+    assert daemon.cli("hooks", "install").returncode == 0
+    assert reason() is None
+    assert daemon.cli("hooks", "remove", "--yes").returncode == 0
+    wait_for(reason, "the missing webhook to be told")
+    proxy.refuse = None
+    assert daemon.stop() == 0
+    ended = daemon.cli("hooks", "install")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (row,) = json.loads(daemon.cli("status", "--json").stdout)["branches"]
+    assert row["webhook_reason"] is None
+
+
 @pytest.mark.timeout(240)  # what GitHub may still be sending is left alone for 20 s
 def test_a_refused_delivery_is_found_in_the_log_recovered_and_told_until_one_arrives(
     github: StandIn, repo: GitRepo, daemon: Daemon, proxy: Proxy

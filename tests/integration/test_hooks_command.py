@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from click.testing import CliRunner, Result
 from harness import SECRET, Daemon
 
 from daemon.cli import cli
+from daemon.clock import Clock
 from daemon.commands.hooks import doubts
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.deliveries import Hook
 from daemon.demo.standin.gitrepo import GitRepo
+from daemon.store.database import Database
 
 BASE = "http://127.0.0.1:1"  # nobody listens there
 URL = BASE + "/api/v1/webhooks/github"
@@ -96,6 +99,18 @@ def test_a_hook_that_is_wrong_is_corrected_and_keeps_its_other_events(bench: Ben
     assert (hook.url, hook.secret, hook.content_type, hook.active) == (URL, SECRET, "json", True)
     assert set(hook.events) == {*spoil.get("events", ()), "push", "repository"}
     assert bench.states("list") == [(NAME, "ok")]
+
+
+def test_a_store_that_is_just_being_opened_costs_a_warning_and_not_the_webhook(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.commands.sync.STARTING_SECONDS", 0.0)
+    with closing(Database.open(bench.daemon.database, clock=Clock())):
+        ended = bench.run("install")
+    assert ended.exit_code == 0
+    assert "created" in ended.stdout
+    assert "warning: `headwater status` may tell the old state" in ended.stderr
+    assert bench.run("install").stderr == ""
 
 
 def test_the_secret_is_sent_again_only_when_asked(bench: Bench) -> None:

@@ -263,6 +263,31 @@ def test_an_organisations_hook_has_a_log_for_all_its_repositories(make: Callable
     assert (other.webhook, other.missed_webhooks, other.webhook_reason) == (WebhookHealth.UNKNOWN, 0, None)
 
 
+def test_every_new_repository_without_a_webhook_says_so_soon(make: Callable[..., Watcher], repo: GitRepo) -> None:
+    names = [f"r{number}" for number in range(6)]
+    watcher = make(repositories_rules=tuple(Rule(name=name) for name in names))
+    for name in names:
+        watcher.github.add(f"octo/{name}", repo.path)
+    watcher.look()
+    told = [one.webhook_reason for one in watcher.bench.repositories.every()]
+    assert told == [NO_HOOK] * 5 + [None]  # five a round
+    watcher.look(after=8)
+    assert [one.webhook_reason for one in watcher.bench.repositories.every()] == [NO_HOOK] * 6
+
+
+def test_a_webhook_that_was_changed_is_looked_at_anew(watcher: Watcher) -> None:
+    watcher.push("timed out")
+    watcher.look()
+    assert watcher.facts[2] == "timed out"
+    watcher.github.deliveries.fail("failed to connect to host")
+    watcher.github.ping("octo/data")
+    HookLog(watcher.bench.database).anew(watcher.bench.facts().repository_id)
+    assert watcher.facts[2] is None
+    watcher.look(after=1)
+    watcher.look(after=20)
+    assert watcher.facts[2] == "failed to connect to host"
+
+
 def test_an_organisation_that_may_not_be_looked_at_is_asked_about_once_a_day(watcher: Watcher) -> None:
     watcher.github.deliveries.remove_hook(
         watcher.github.deliveries.hooks(watcher.github.repository("octo/data").id)[0].id
@@ -370,7 +395,8 @@ def test_one_repository_is_read_a_round_and_all_in_turn(make: Callable[..., Watc
     watcher = make(repositories_rules=(Rule(), Rule(name="b"), Rule(name="c")))
     for name in ("b", "c"):
         watcher.github.add(f"octo/{name}", repo.path)
-    rounds = [watcher.look(after=8) for _ in range(4)]
+    watcher.look()  # new ones are read at once
+    rounds = [watcher.look(after=after) for after in (HOUR, 8, 8, 8)]
     assert [paths[0] if paths else None for paths in rounds] == [
         *(f"/repos/octo/{name}/hooks" for name in ("data", "b", "c")),
         None,

@@ -11,6 +11,7 @@ from engines import Engine
 from store_bench import NOW, Bench, change, delivery, in_threads, later, remote, result, rule, sha
 
 from daemon.model import DeliveryStatus, Outcome, Trigger, WebhookHealth
+from daemon.store.hooklog import HookLog
 
 ACCEPTED, IGNORED, SKIPPED, DUPLICATE = (
     DeliveryStatus.ACCEPTED, DeliveryStatus.IGNORED, DeliveryStatus.SKIPPED, DeliveryStatus.DUPLICATE,
@@ -232,6 +233,25 @@ def test_a_later_head_does_not_excuse_the_first_one(bench: Bench) -> None:
 def test_an_ignored_delivery_shows_nothing(bench: Bench) -> None:
     store(bench, delivery(status=IGNORED, branch=None))
     assert health(bench) == (WebhookHealth.UNKNOWN, 0)
+
+
+@pytest.mark.parametrize(
+    ("arrived", "reason"),
+    [
+        ({"status": IGNORED, "event": "ping"}, None),
+        ({"after": sha("head 0")}, None),  # a poll saw that head before: no sign of health, but it did arrive
+        ({"after": sha("head 9")}, None),
+        ({"status": IGNORED, "event": "ping", "repository_id": 2}, "timed out"),
+        ({"status": IGNORED, "event": "ping", "repository_id": None}, "timed out"),
+    ],
+)
+def test_a_delivery_ends_what_was_said_to_keep_deliveries_away(
+    bench: Bench, arrived: dict[str, object], reason: str | None
+) -> None:
+    bench.apply(change("head 0"))
+    HookLog(bench.db).unhooked(1, due_at=later(3600), reason="timed out")
+    assert store(bench, delivery(1, **arrived)) == [arrived.get("status", ACCEPTED)]
+    assert bench.value("SELECT webhook_reason FROM repository WHERE id = 1") == reason
 
 
 def test_a_hint_asks_for_a_look(bench: Bench) -> None:

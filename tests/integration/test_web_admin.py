@@ -88,6 +88,7 @@ class Admin:
     syncs: list[SyncProgress] = field(default_factory=list)
     nodes: list[NodeRecord] = field(default_factory=list)
     wanted: list[list[int]] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)
     stream_limits: dict[str, Any] = field(default_factory=dict)
     port: int = 0
 
@@ -124,6 +125,7 @@ class Admin:
             status=self._status,
             want=self._want,
             prune=lambda _name: False,
+            look_at_webhook=self.looks.append,
             configured=lambda: self.configured,
             metrics=lambda: b"# HELP x\n",
             now=lambda: self.now,
@@ -331,6 +333,14 @@ def test_reading_from_another_origin_is_no_change(admin):
 def test_another_method_is_a_405_that_names_the_right_ones(admin, method):
     assert admin.ask("/api/v1/status", method=method).headers["allow"] == "GET, HEAD"
     assert admin.ask(f"{DEMO}/sync", method=method).headers["allow"] == "POST"
+
+
+def test_a_webhook_that_was_changed_is_to_be_looked_at(admin):
+    reply = admin.ask(f"{DEMO}/webhook", method="POST")
+    assert (reply.status, reply.json) == (202, {"repository": "Octo/Demo"})
+    assert admin.looks == [admin.repositories.by_name("octo", "demo")]
+    assert admin.ask("/api/v1/repositories/octo/none/webhook", method="POST").status == 404
+    assert len(admin.looks) == 1
 
 
 def test_nothing_changes_by_get(admin):

@@ -442,7 +442,8 @@ def test_a_repository_event_is_a_hint_to_look():
     said = {"action": "renamed", "repository": {"id": 1001, "full_name": "octo/new"}}
     delivery = judge(said, event="repository").delivery
     assert (delivery.hint_repository_id, delivery.action, delivery.repository) == (1, "renamed", "octo/new")
-    assert delivery.repository_id is None
+    assert delivery.repository_id == 1
+    assert judge({"repository": {"id": 9}}, event="ping").delivery.repository_id is None
     assert judge(said, event="create").delivery.hint_repository_id is None
     assert judge({"repository": {"id": 9}}, event="repository").delivery.hint_repository_id is None
 
