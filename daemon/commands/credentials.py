@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from daemon.commands.findings import Finding
 from daemon.config import Config
-from daemon.errors import GitHubError
+from daemon.errors import GitHubError, Unreachable
 from daemon.github.apps import App, Installation
-from daemon.github.client import GitHubClient
+from daemon.github.client import TOKEN_ASKED, GitHubClient
 from daemon.github.tokenfacts import TokenFacts
 from daemon.web.answers import iso
 
@@ -20,7 +20,7 @@ def check_credentials(client: GitHubClient, config: Config, *, now: datetime) ->
     """What GitHub says of who asks; where the first finding is not ok, nothing else can be asked."""
     if client.app is not None:
         return _installations(client, client.app, config)
-    return [_token(client, now=now)]
+    return [_token(client, config, now=now)]
 
 
 def _installations(client: GitHubClient, app: App, config: Config) -> list[Finding]:
@@ -52,12 +52,12 @@ def _installation(client: GitHubClient, installation: Installation) -> Finding:
     return Finding(subject, f"of {installation.owner}, {seen}; {_left(facts)}", details=details)
 
 
-def _token(client: GitHubClient, *, now: datetime) -> Finding:
+def _token(client: GitHubClient, config: Config, *, now: datetime) -> Finding:
     """The token: its limits, scopes and end."""
     try:
         facts = client.token_facts()
     except GitHubError as error:
-        return Finding("github", str(error), ok=False)
+        return Finding("github", _refused(error, config.github.api_url), ok=False)
     details = {
         "rate_limits": _limits(facts),
         "scopes": None if facts.scopes is None else list(facts.scopes),
@@ -65,6 +65,12 @@ def _token(client: GitHubClient, *, now: datetime) -> Finding:
     }
     near = facts.expires_at is not None and facts.expires_at - now < NEAR
     return Finding("github", "; ".join(_of_token(facts, near=near)), warning=near, details=details)
+
+
+def _refused(error: GitHubError, api_url: str) -> str:
+    """The error without the question, which nobody has asked, and with what a person can do."""
+    words = str(error).removeprefix(f"{TOKEN_ASKED}: ").removesuffix("; it is asked again later")
+    return f"{words}; is github.api_url ({api_url}) right?" if isinstance(error, Unreachable) else words
 
 
 def _of_token(facts: TokenFacts, *, near: bool) -> Iterator[str]:

@@ -53,6 +53,7 @@ _A = TypeVar("_A")
 SHA = "application/vnd.github.sha"
 RAW = "application/vnd.github.raw+json"
 PAGE = 100
+TOKEN_ASKED = "the token"  # noqa: S105 - what is asked about
 MOST_BY_ID = 10  # of one batch
 
 _OWN_ERRORS = (BadAnswer, Forbidden, RepositoryNotFound, RepositoryReplaced)
@@ -294,7 +295,7 @@ class GitHubClient:
 
     def token_facts(self, installation: int | None = None) -> TokenFacts:
         """What GitHub says of the token, or of an installation's. Costs nothing."""
-        asked = "the rate limit"
+        asked = TOKEN_ASKED
         try:
             answer = self._exchange.ask(
                 Call(endpoint="rate_limit", asked=asked, path="/rate_limit", asker=installation)

@@ -30,7 +30,7 @@ from daemon.redaction import redact_shapes
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 QUOTED_CHARACTERS = 200
-REMEDY = "set a new github.token"
+REMEDY = "make a new one on GitHub (Settings > Developer settings > Personal access tokens), and set github.token"
 HOOKS_PERMISSION = (
     "the token may not administer webhooks here: its user must be an administrator, and the token have the scope "
     "admin:repo_hook (admin:org_hook for an organisation) or, if fine-grained or an App's, the permission Webhooks"
@@ -133,7 +133,8 @@ def _said(message: str) -> str:
 def _denied(status: int, asked: str, said: str, subject: Subject, remedy: str) -> GitHubError:
     says = f"{asked}: GitHub says {status}"
     if status == HTTPStatus.UNAUTHORIZED:
-        return Unauthorized(f"{says}: the token is wrong, expired or revoked; {remedy}{_said(said)}")
+        words = "GitHub does not accept the token (401): it is wrong, expired or revoked"
+        return Unauthorized(f"{asked}: {words}; {remedy}{_said(said)}")
     if status == HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS or "access blocked" in said.lower():
         return Forbidden(f"{says}: access to the repository is blocked{_said(said)}")
     if status == HTTPStatus.FORBIDDEN and subject is Subject.HOOKS:

@@ -82,8 +82,17 @@ def test_a_token_that_ends_soon_is_warned_about(check: Check, days: int, warned:
 def test_a_refused_token_fails_and_nothing_more_is_asked(make: Callable[..., Check]) -> None:
     check = make(token="ghp_Wrong")
     found = check.run(code=1)
-    assert "expired or revoked" in found["github"]["message"]
+    said = found["github"]["message"]
+    assert said.startswith("GitHub does not accept the token (401)")
+    assert "make a new one" in said
     assert check.github.requests.paths() == ["/rate_limit"]
+
+
+def test_a_github_that_is_not_there_has_its_address_told(check: Check) -> None:
+    check.github.stop()
+    said = check.run(code=1)["github"]["message"]
+    assert said.startswith("GitHub cannot be reached")
+    assert said.endswith(f"is github.api_url ({check.github.url}) right?")
 
 
 # -- repositories -----------------------------------------------------------------------------------
