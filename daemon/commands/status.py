@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -25,6 +28,9 @@ from daemon.web.words import visible
 PAGE = 1000
 SHORT = 7
 WATCH_SECONDS = 2.0
+UNFOLDED = 10_000
+HEADINGS = ("branch", "state", "head", "synced", "seen", "trigger", "webhook", "next poll")
+PARTS = re.compile(r"(?<=/)|(?=@)")
 UNKNOWN = (  # of a branch without a name
     "name",
     "head_sha",
@@ -108,39 +114,62 @@ def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
     if not rows:
         print_nothing()
         return
-    console = Console()
-    console.print(_table(rows, now))
+    # Where nobody looks at it, each row is one line, for grep.
+    console = Console() if sys.stdout.isatty() else Console(width=UNFOLDED)
+    console.print(_table(rows, now, console.width))
     for line in _error_lines(rows):
         console.print(line, soft_wrap=True)
 
 
 def watch_table(config: Config, *, clock: Clock = Clock()) -> None:  # noqa: B008 - frozen
     """The same on a terminal, kept up to date until Ctrl-C."""
-    with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False, screen=True) as live:
+    console = Console()
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
             rows, now = branch_rows(config), clock.now()
             told = f"headwater at {now:%H:%M:%S} UTC, Ctrl-C ends"
-            live.update(Group(_table(rows, now), *_error_lines(rows), Text(told, style="dim")), refresh=True)
+            live.update(
+                Group(_table(rows, now, console.width), *_error_lines(rows), Text(told, style="dim")), refresh=True
+            )
             clock.sleep(WATCH_SECONDS)
 
 
-def _table(rows: list[dict[str, Any]], now: datetime) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for heading in ("branch", "state", "head", "synced", "seen", "trigger", "webhook", "next poll"):
+def _table(rows: list[dict[str, Any]], now: datetime, width: int) -> Table:
+    """The rows in so many columns: what they lack is taken from the gaps, then names are folded."""
+    cells = [(_label(row), *_cells(row, now)) for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(HEADINGS, *cells, strict=True)]
+    gaps = len(HEADINGS) - 1
+    gap = 2 if sum(widths) + 2 * gaps <= width else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for heading in HEADINGS:
         table.add_column(heading, overflow="fold")
-    for row in rows:
-        state = str(row["state"])
-        table.add_row(
-            escape(_label(row)),
-            f"[{COLOURS.get(state, 'white')}]{state}[/]",
-            (row.get("remote_sha") or "-")[:SHORT],
-            (row.get("head_sha") or "-")[:SHORT],
-            _ago(row["behind_seconds"]),
-            row.get("last_trigger") or "-",
-            _webhook(row),
-            _until(row.get("next_poll_at"), now),
-        )
+    for label, state, *others in cells:
+        name = _folded(label, width - sum(widths[1:]) - gap * gaps)
+        table.add_row(escape(name), f"[{COLOURS.get(state, 'white')}]{state}[/]", *map(escape, others))
     return table
+
+
+def _folded(label: str, width: int) -> str:
+    """A name on as many lines as it needs, begun anew between its parts."""
+    lines = [""]
+    for part in PARTS.split(label):
+        if cell_len(lines[-1] + part) <= width:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return "\n".join(lines).lstrip("\n")
+
+
+def _cells(row: dict[str, Any], now: datetime) -> tuple[str, ...]:
+    return (
+        str(row["state"]),
+        (row.get("remote_sha") or "-")[:SHORT],
+        (row.get("head_sha") or "-")[:SHORT],
+        _ago(row["behind_seconds"]),
+        row.get("last_trigger") or "-",
+        _webhook(row),
+        _until(row.get("next_poll_at"), now),
+    )
 
 
 def _error_lines(rows: list[dict[str, Any]]) -> list[Text]:
