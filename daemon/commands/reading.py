@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -185,13 +185,13 @@ def _hits(database: Database, text: str, name: str | None, prefix: bytes) -> Ite
 
 
 def entities(database: Database, entity_type: str, entity_id: str | None, *, count: int, as_json: bool) -> bytes:
-    """What `entities` prints: the entities of a type by id, or one whole. Raises NothingThere."""
+    """What `entities` prints: those of a type by id, or one whole. Raises NothingThere, but not for a list as JSON."""
     store = Entities(database)
     branches = store.branches()
     if entity_id is not None:
         found = store.one(branches, entity_type, entity_id)
         if found is None:
-            raise NothingThere(f"there is no {entity_type} with the id {entity_id}")
+            raise NothingThere(_no_entity(store.counts(branches), entity_type, entity_id))
         return _json(entity_json(found))
     records: list[EntityRecord] = []
     more, after = True, None
@@ -201,7 +201,19 @@ def entities(database: Database, entity_type: str, entity_id: str | None, *, cou
         after = (page[-1].entity_id, page[-1].branch_id) if page else None
     if as_json:
         return _json({"items": [entity_json(one) for one in records]})
+    if count and not records:
+        raise NothingThere(_no_entity(store.counts(branches), entity_type))
     return _lines(UNSAFE.sub("?", f"{one.entity_id}  {one.label or ''}  {one.repository}") for one in records)
+
+
+def _no_entity(counts: Sequence[tuple[str, int]], entity_type: str, entity_id: str | None = None) -> str:
+    """Why there is none, as far as the numbers of entities by type tell."""
+    known = [name for name, _ in counts]
+    if not known:
+        return "there are no entities: no [[repositories.collections]] is configured, or none has been synced yet"
+    if entity_id is not None and entity_type in known:
+        return f"there is no {entity_type} with the id {entity_id}"
+    return f"there are no entities of the type {printable(entity_type)}; the types are {', '.join(known)}"
 
 
 def show(printed: bytes) -> None:

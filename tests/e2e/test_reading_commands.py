@@ -162,6 +162,18 @@ def test_entities_are_listed_by_id_and_shown_whole(repo: GitRepo, make_daemon: C
     missing = daemon.cli("entities", "thing", "absent")
     assert missing.returncode == 1
     assert len(missing.stderr.splitlines()) == 1
+    for arguments in (("thong",), ("thong", "b")):
+        unknown = daemon.cli("entities", *arguments)
+        assert (unknown.returncode, unknown.stdout) == (1, "")
+        assert "no entities of the type thong; the types are thing" in unknown.stderr
+    empty = daemon.cli("entities", "thong", "--json")
+    assert (empty.returncode, json.loads(empty.stdout)) == (0, {"items": []})
+
+
+def test_without_a_collection_there_is_no_type_to_name(daemon: Daemon) -> None:
+    ended = daemon.cli("entities", "thing")
+    assert ended.returncode == 1
+    assert "no [[repositories.collections]] is configured" in ended.stderr
 
 
 def test_a_first_sync_of_many_files_becomes_searchable_behind_it(
