@@ -92,6 +92,16 @@ def test_a_push_shows_as_syncing_and_then_as_the_new_commit_without_a_reload(
     assert page.evaluate("window.unreloaded") is True
 
 
+def test_what_is_said_beside_a_name_is_not_as_bold_as_the_name(daemon: Daemon, visit: Visit) -> None:
+    node = visit(daemon, "/nodes").locator("th.name")
+    weights = {
+        part: node.locator(part).evaluate("one => getComputedStyle(one).fontWeight")
+        for part in ("small", ".meta", ".branch")
+    }
+    assert weights == dict.fromkeys(weights, "400")
+    assert node.evaluate("one => getComputedStyle(one).fontWeight") == "550"
+
+
 def test_lists_grow_without_a_reload(daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit) -> None:
     runs, deliveries = live(visit(daemon, "/runs")), live(visit(daemon, "/deliveries"))
     before = repo.head()
