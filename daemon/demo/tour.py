@@ -255,7 +255,8 @@ def take_tour(path: Path | None, *, once: bool, as_json: bool) -> bool:
         tour.connect(daemon, secret)
         tour.take()
         ok = all(step.ok for step in tour.steps)
-        _look(tour.admin_url, config, say)
+        if not once:
+            _look(tour.admin_url, config, say)
         if as_json:
             click.echo(json.dumps({"ok": ok, "steps": [asdict(step) for step in tour.steps]}, indent=2))
         if not once:
@@ -331,7 +332,8 @@ def _look(admin_url: str, config: Path, say: Callable[[str], None]) -> None:
     say(f"  {base}/repositories/{NAME}/raw/README.md")
     say(f"  {base}/runs                           every sync and why it ran")
     say(f"  {base}/deliveries                     every webhook delivery and what became of it")
-    say(f"  headwater -c {config} status")
+    command = "headwater" if shutil.which("headwater") else f"{sys.executable} -m daemon"
+    say(f"  {command} -c {config} status")
 
 
 def _stay(daemon: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:

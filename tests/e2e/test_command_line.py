@@ -196,7 +196,7 @@ def test_the_demo_ends_by_itself_with_once(tmp_path: Path) -> None:
     ended = headwater("demo", "--once", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("   ok  ") == 5
-    assert "/api/v1/repositories" in ended.stdout
+    assert "Where to look" not in ended.stdout  # nobody answers there any more
 
 
 def test_a_demo_of_something_that_is_no_repository_says_so(tmp_path: Path) -> None:
@@ -224,6 +224,7 @@ def test_a_demo_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: int)
         demo = subprocess.Popen(command, stdout=file, stderr=file, env=environ, start_new_session=True)
     try:
         wait_for(lambda: "Ctrl-C" in output.read_text(), "the end of the tour", seconds=120)
+        assert "/api/v1/repositories" in output.read_text()
         (lock,) = folder.glob("*/headwater.db.lock")
         pid = json.loads(lock.read_text())["pid"]
         demo.send_signal(number)
