@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
+from tornado import web
+
 from daemon import logs, neighbours, overview, systemd
 from daemon.actions.runner import ActionRunner
 from daemon.clock import Clock
@@ -242,12 +244,24 @@ class Service:
         self._refuse_exposure(inherited)
         public = make_public_app(self._public_deps())
         admin = make_admin_app(self._admin_deps())
-        self._listeners.append(listen(public, self.config.webhook.listen, inherited=inherited.get("webhook")))
-        self._listeners.append(listen(admin, self.config.admin.listen, inherited=inherited.get("admin")))
+        self._listen("webhook", public, self.config.webhook.listen, inherited)
+        self._listen("admin", admin, self.config.admin.listen, inherited)
         webhook, admin_url = (listener.url for listener in self._listeners)
         self._core.node.listens(admin_url)
         self._core.database.lock_note(webhook_url=webhook, admin_url=admin_url, webhook_path=self.config.webhook.path)
         log.info("daemon.listening", webhook=webhook + self.config.webhook.path, admin=admin_url)
+
+    def _listen(
+        self, name: str, application: web.Application, address: Address, inherited: Mapping[str, socket.socket]
+    ) -> None:
+        try:
+            self._listeners.append(listen(application, address, inherited=inherited.get(name)))
+        except OSError as error:
+            why = str(error.strerror or error).partition(" (while")[0]  # asyncio tells the address in its own way
+            key = f"{name}.listen"
+            raise HeadwaterError(
+                f"{key} = {address}: {why}; end what listens there, or have {key} name another address"
+            ) from error
 
     def _refuse_exposure(self, inherited: Mapping[str, socket.socket]) -> None:
         """A socket from systemd may listen where the configuration would not have been allowed to."""
