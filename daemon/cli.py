@@ -326,13 +326,14 @@ def actions() -> None:
 @click.pass_obj
 def list_actions(context: Context, as_json: bool) -> None:
     """Show every action by branch: state, commit, last error (with --json also its output)."""
+    from daemon.clock import utc_now
     from daemon.commands.actions import action_rows, print_table
 
     rows = action_rows(context.load())
     if as_json:
         _print_json({"actions": rows})
     else:
-        print_table(rows)
+        print_table(rows, now=utc_now())
 
 
 @actions.command("retry")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from daemon.clock import Clock
-from daemon.commands.status import every_action
+from daemon.commands.status import ago, every_action
 from daemon.commands.sync import Asking
 from daemon.config import Config
 from daemon.errors import HeadwaterError
@@ -16,6 +20,7 @@ from daemon.store.actions import Actions
 from daemon.store.database import Database
 from daemon.store.opening import open_store, open_to_read
 from daemon.web.answers import action_json
+from daemon.web.words import visible
 
 SHORT = 7
 COLOURS = {"done": "green", "pending": "cyan", "failed": "red"}
@@ -48,23 +53,30 @@ def retry(config: Config, action: str | None) -> int:
         database.close()
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """The rows for a person."""
+def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
+    """The rows for a person: each action with how it went on its branches, errors in full."""
+    console = Console()
     if not rows:
-        Console().print("no action is known: add an \\[\\[actions]] table to the configuration, and start the daemon")
+        console.print("no action is known: add an \\[\\[actions]] table to the configuration, and start the daemon")
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("action", "kind", "target", "branch", "state", "commit", "finished", "last error"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        branch = f"{row['repository']}@{row['branch']}" if row["branch"] else "-"
-        state = f"[{COLOURS[row['state']]}]{row['state']}[/]"
-        done = ((row["commit_sha"] or "-")[:SHORT], row["finished_at"] or "-")
-        words = row["last_error"] or row["note"] or ""
-        texts = (row["action"], row["kind"], _plain(row["target"]), branch, state, *done, _plain(words))
-        table.add_row(*texts)
-    Console().print(table)
+    wide = max(cell_len(_branch(row)) for row in rows)
+    for action, group in groupby(rows, key=itemgetter("action")):
+        branches = list(group)
+        title = visible(f"{branches[0]['kind']} {branches[0]['target']}")
+        console.print(f"[bold]{action}[/]  {escape(title)}", soft_wrap=True)
+        for row in branches:
+            state = f"[{COLOURS[row['state']]}]{row['state']:<7}[/]"
+            commit = (row["commit_sha"] or "-")[:SHORT]
+            told = f"  {escape(set_cell_size(_branch(row), wide))}  {state}  {commit:<7}  {_finished(row, now)}"
+            console.print(told, soft_wrap=True)
+            if words := row["last_error"] or row["note"]:
+                console.print(f"    {escape(visible(words))}", soft_wrap=True)
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def _branch(row: dict[str, Any]) -> str:
+    return visible(f"{row['repository']}@{row['branch']}") if row["branch"] else "-"
+
+
+def _finished(row: dict[str, Any], now: datetime) -> str:
+    finished = row["finished_at"]
+    return ago((now - datetime.fromisoformat(finished)).total_seconds() if finished else None)

@@ -165,7 +165,7 @@ def _cells(row: dict[str, Any], now: datetime) -> tuple[str, ...]:
         str(row["state"]),
         (row.get("remote_sha") or "-")[:SHORT],
         (row.get("head_sha") or "-")[:SHORT],
-        _ago(row["behind_seconds"]),
+        ago(row["behind_seconds"]),
         row.get("last_trigger") or "-",
         _webhook(row),
         _until(row.get("next_poll_at"), now),
@@ -196,7 +196,8 @@ def _webhook(row: dict[str, Any]) -> str:
     return f"{row['webhook']} ({missed})" if missed else str(row["webhook"])
 
 
-def _ago(seconds: float | None) -> str:
+def ago(seconds: float | None) -> str:
+    """A time in the past as a person says it."""
     if seconds is None:
         return "never"
     return f"{_span(seconds)} ago"

@@ -115,7 +115,10 @@ def test_a_failing_action_is_seen_everywhere_blocks_nothing_and_is_retried(
     assert "exit code 4" in " ".join(daemon.cli("status").stdout.split())
     listed = json.loads(daemon.cli("actions", "list", "--json").stdout)["actions"]
     assert sorted(one["state"] for one in listed) == ["done", "failed"]
-    assert "failed" in daemon.cli("actions", "list").stdout
+    by_line = daemon.cli("actions", "list").stdout.splitlines()
+    row = by_line.index(f"{failing['action']}  command {failing['target']}") + 1
+    assert by_line[row].split()[:3] == ["octo/data@main", "failed", "-"]
+    assert "exit code 4" in by_line[row + 1]
     assert json.loads(daemon.cli("actions", "retry", failing["action"], "--json").stdout) == {"retried": 1}
     go.touch()  # not before: on a slow machine its own next try could come first
     wait_for(lambda: {one["state"] for one in actions_of(daemon)} == {"done"}, "the retry to succeed")
