@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from harness import Daemon, wait_for
@@ -168,6 +172,17 @@ def test_entities_are_listed_by_id_and_shown_whole(repo: GitRepo, make_daemon: C
         assert "no entities of the type thong; the types are thing" in unknown.stderr
     empty = daemon.cli("entities", "thong", "--json")
     assert (empty.returncode, json.loads(empty.stdout)) == (0, {"items": []})
+
+
+def test_the_sql_of_the_readme_answers(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    repo.commit({"docs/a.md": b"# A", "category/a.json": b'{"id": "a"}'})
+    daemon = make_daemon(extra='[[repositories.collections]]\ntype = "category"\nfiles = "category/**/*.json"')
+    assert daemon.cli("sync").returncode == 0
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    entities, files = re.findall(r"```sql\n(.*?)```", readme, re.DOTALL)
+    with closing(sqlite3.connect(daemon.database)) as store:
+        assert store.execute(entities).fetchall() == [("a", '{"id":"a"}')]
+        assert ("docs/a.md", b"# A") in store.execute(files).fetchall()
 
 
 def test_without_a_collection_there_is_no_type_to_name(daemon: Daemon) -> None:
