@@ -1,4 +1,4 @@
-"""Debian's nginx in front, by the README's own example, which passes deliveries on over a unix socket."""
+"""Debian's nginx and Caddy in front, by the README's own examples, which pass deliveries on over a unix socket."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from harness import Daemon, wait_for
 
 from daemon.demo.standin.gitrepo import GitRepo
@@ -19,7 +21,7 @@ from daemon.demo.standin.gitrepo import GitRepo
 README = Path(__file__).parents[2] / "README.md"
 MIB = 1 << 20
 PUSH = {"ref": "refs/heads/main", "repository": {"full_name": "octo/data"}, "commits": []}
-AROUND = """\
+AROUND_NGINX = """\
 daemon off; user root; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
 events {{ }}
 http {{
@@ -27,6 +29,12 @@ http {{
     fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     {server}
 }}
+"""
+AROUND_CADDY = """\
+{{
+    admin off
+}}
+{server}
 """
 
 
@@ -37,29 +45,32 @@ def folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def example(port: int, upstream: Path) -> str:
-    """The README's server, without TLS, at a port and a socket of the test's."""
-    (server,) = re.findall(r"<!-- nginx example -->\n```nginx\n(.*?)```", README.read_text(), re.DOTALL)
-    server = re.sub(r"listen 443 ssl;", f"listen 127.0.0.1:{port};", server)
-    server = re.sub(r"ssl_certificate\w* [^;]+;", "", server)
+def example(name: str, language: str, upstream: Path) -> str:
+    """The README's server, at a socket of the test's."""
+    (server,) = re.findall(rf"<!-- {name} example -->\n```{language}\n(.*?)```", README.read_text(), re.DOTALL)
     assert "/run/headwater-webhook.sock" in server
     return server.replace("/run/headwater-webhook.sock", str(upstream))
 
 
-@pytest.fixture
+def program(name: str, package: str) -> str:
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if found is None:
+        assert not os.environ.get("CI"), f"{name} is missing: README's test command installs it"
+        pytest.skip(f"needs {name}, of Debian's package {package}")
+    return found
+
+
+@contextmanager
 def nginx(folder: Path) -> Iterator[int]:
-    """nginx, passing on to ``folder/webhook.sock``; the port it listens on."""
-    program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if program is None:
-        assert not os.environ.get("CI"), "nginx is missing: README's test command installs it"
-        pytest.skip("needs nginx, of Debian's package nginx-light")
+    server = re.sub(r"ssl_certificate\w* [^;]+;", "", example("nginx", "nginx", folder / "webhook.sock"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
+        server = server.replace("listen 443 ssl;", f"listen 127.0.0.1:{port};")
         config = folder / "nginx.conf"
-        config.write_text(AROUND.format(folder=folder, server=example(port, folder / "webhook.sock")))
+        config.write_text(AROUND_NGINX.format(folder=folder, server=server))
         # Handed over as nginx does it to its successor, so that no other program can take the port.
         process = subprocess.Popen(
-            [program, "-c", str(config), "-p", str(folder)],
+            [program("nginx", "nginx-light"), "-c", str(config), "-p", str(folder)],
             env={"NGINX": f"{listening.fileno()};"},
             pass_fds=[listening.fileno()],
             stderr=subprocess.DEVNULL,
@@ -73,13 +84,53 @@ def nginx(folder: Path) -> Iterator[int]:
             process.wait(30)
 
 
+@contextmanager
+def caddy(folder: Path) -> Iterator[int]:
+    with socket.socket() as kept, (folder / "caddy.log").open("wb") as log:
+        # Bound but not listening: no other program can take the port, and Caddy shares it.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+        server = example("caddy", "caddy", folder / "webhook.sock")
+        server = server.replace("hooks.example.org", f"http://127.0.0.1:{port}")
+        config = folder / "Caddyfile"
+        config.write_text(AROUND_CADDY.format(server=server))
+        process = subprocess.Popen(
+            [program("caddy", "caddy"), "run", "--config", str(config), "--adapter", "caddyfile"],
+            env={"HOME": str(folder)},
+            stderr=log,
+        )
+
+        def answers() -> bool:
+            assert process.poll() is None, (folder / "caddy.log").read_text()
+            try:
+                return requests.get(f"http://127.0.0.1:{port}", timeout=5).status_code == 404
+            except requests.ConnectionError:
+                return False
+
+        try:
+            wait_for(answers, "Caddy to listen")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(params=[nginx, caddy], ids=lambda proxy: proxy.__name__)
+def port(request: pytest.FixtureRequest, folder: Path) -> Iterator[int]:
+    """Where the proxy listens, which passes on to ``folder/webhook.sock``."""
+    proxy: Callable[[Path], AbstractContextManager[int]] = request.param
+    with proxy(folder) as port:
+        yield port
+
+
 @pytest.fixture
-def daemon(repo: GitRepo, folder: Path, nginx: int, make_daemon: Callable[..., Daemon]) -> Daemon:
+def daemon(repo: GitRepo, folder: Path, port: int, make_daemon: Callable[..., Daemon]) -> Daemon:
     daemon = make_daemon()
     text = daemon.config.read_text().replace('listen = "127.0.0.1:0"', f'listen = "unix:{folder}/webhook.sock"', 1)
     daemon.config.write_text(text)
     daemon.start()
-    daemon.webhook_url = f"http://127.0.0.1:{nginx}/api/v1/webhooks/github"
+    daemon.webhook_url = f"http://127.0.0.1:{port}/api/v1/webhooks/github"
     daemon.wait_head(repo.head())
     return daemon
 
