@@ -330,7 +330,7 @@ class StorageSettings:
     def sqlite_path(self) -> Path:
         """The database file of a store on SQLite; absolute once loaded. Raises StoreIncompatible on PostgreSQL."""
         if self.is_postgres:
-            raise StoreIncompatible("the store is on PostgreSQL: use PostgreSQL's own tools for this")
+            raise StoreIncompatible("the store is on PostgreSQL and no file")
         return Path(self.url.removeprefix("sqlite:///"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from app_key import AppKey, make_key
-from engines import Server
+from engines import Engine, Server
 from harness import TOKEN, Daemon
 
 from daemon.demo.standin import StandIn
@@ -61,3 +61,17 @@ def make_daemon(tmp_path: Path, github: StandIn) -> Iterator[Callable[..., Daemo
     yield make
     for daemon in made:
         daemon.end()
+
+
+@pytest.fixture
+def postgres_url(postgres: Server, tmp_path: Path) -> Iterator[str]:
+    """`storage.url` of a database of this test's own."""
+    engine = Engine(postgres)
+    yield engine.url(tmp_path / "nodes")
+    engine.close()
+
+
+@pytest.fixture
+def make_node(make_daemon: Callable[..., Daemon], postgres_url: str) -> Callable[..., Daemon]:
+    """Makes daemons that share that database."""
+    return lambda **settings: make_daemon(storage=postgres_url, **settings)

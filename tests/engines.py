@@ -84,7 +84,7 @@ class Server:
         if self._user:
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
         chosen = os.environ.get("POSTGRESQL_BIN")
-        self._binaries = Path(chosen) if chosen else self._within_reach(installed()) / "pginstall" / "bin"
+        self.binaries = Path(chosen) if chosen else self._within_reach(installed()) / "pginstall" / "bin"
         self._made = 0
         self._clean: list[str] = []
         self._run("initdb", "-D", self.data, "-U", "headwater", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -104,7 +104,7 @@ class Server:
         return self.folder / package.name
 
     def _run(self, name: str, *arguments: object) -> None:
-        command = [self._binaries / name, *map(str, arguments)]
+        command = [self.binaries / name, *map(str, arguments)]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, timeout=60, **self._user)
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Server:
         ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.data, *settings],
+                [self.binaries / "postgres", "-D", self.data, *settings],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder, **self._user,
             )  # fmt: skip
         deadline = time.monotonic() + 30

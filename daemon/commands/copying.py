@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from typing import Any
 
 import pydantic
@@ -20,8 +19,6 @@ from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
 from daemon.sync import planning
 from daemon.values import url_passwords
-
-RECENT = timedelta(seconds=30)
 
 
 def copy_store(source: str, target: str, *, told: Callable[[str, int], None]) -> dict[str, Any]:
@@ -57,8 +54,7 @@ def _settings(url: str) -> StorageSettings:
 
 def _refuse_used(database: Database) -> None:
     """A daemon that goes on writing would have its changes lost."""
-    now = database.shared_clock().now()
-    if living := [node for node in Nodes(database).every() if now - node.heartbeat_at < RECENT]:
+    if living := Nodes(database).living():
         names = ", ".join(f"process {node.pid} on {node.host}" for node in living)
         raise StoreLocked(f"{database.name} is in use by {names}; stop it first")
 

@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from importlib import metadata
-from pathlib import Path
 
 from daemon.clock import Clock
 from daemon.commands.check import check_config
@@ -19,6 +18,8 @@ from daemon.errors import StoreError
 from daemon.redaction import Redactor
 from daemon.store.database import Database
 from daemon.store.history import History
+from daemon.store.nodes import Nodes
+from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.version import __version__
 from daemon.web import words
@@ -26,6 +27,7 @@ from daemon.web import words
 LIBRARIES = ("tornado", "APScheduler", "requests", "tenacity", "peewee", "pydantic", "isal")
 LITTLE_BYTES = 1_000_000_000
 CLOCK_OFF_SECONDS = 60.0
+NO_DAEMON = Finding("daemon", "does not run on this store", warning=True)
 
 
 def examine(config: Config, *, online: bool) -> list[Finding]:
@@ -63,23 +65,27 @@ def _clock(theirs: datetime | None, now: datetime) -> Finding:
 
 
 def _daemon(config: Config) -> Iterator[Finding]:
+    if config.storage.is_postgres:
+        return  # the store itself says who uses it
     owner = Database.locked_by(config.storage.sqlite_path)
     if owner is None:
-        yield Finding("daemon", "does not run on this store", warning=True)
+        yield NO_DAEMON
     else:
         at = owner.get("admin_url") or "no admin listener yet"
         yield Finding("daemon", f"runs as process {owner.get('pid')}, {at}")
 
 
 def _store(config: Config, clock: Clock) -> Iterator[Finding]:
-    path = config.storage.sqlite_path
-    if not path.exists():
-        yield Finding("store", f"there is none at {path} yet", warning=True)
+    storage = config.storage
+    if not storage.is_postgres and not storage.sqlite_path.exists():
+        yield Finding("store", f"there is none at {storage.sqlite_path} yet", warning=True)
         return
     try:
-        database = Database.open_read_only(path, clock=clock)
+        database = open_to_read(storage, clock=clock)
         try:
-            yield _contents(database, path)
+            if database.shared:
+                yield from _nodes(database)
+            yield _contents(database)
             yield _integrity(database)
             yield from _failures(database)
         finally:
@@ -88,15 +94,26 @@ def _store(config: Config, clock: Clock) -> Iterator[Finding]:
         yield Finding("store", str(error), ok=False)
 
 
-def _contents(database: Database, path: Path) -> Finding:
+def _nodes(database: Database) -> Iterator[Finding]:
+    living = Nodes(database).living()
+    if not living:
+        yield NO_DAEMON
+    for node in living:
+        at = node.admin_url or "no admin listener yet"
+        yield Finding("daemon", f"{node.version} runs as process {node.pid} on {node.host}, {at}")
+
+
+def _contents(database: Database) -> Finding:
     repositories = list(Repositories(database).every())
     branches = sum(len(one.branches) for one in repositories)
     counted = f"{len(repositories)} repositories, {branches} branches"
-    return Finding("store", f"{path}, {words.size(path.stat().st_size)}, {counted}")
+    return Finding("store", f"{database.name}, {words.size(database.size_bytes())}, {counted}")
 
 
 def _integrity(database: Database) -> Finding:
     told = database.integrity()
+    if database.shared:
+        return Finding("integrity", "it answers; pg_amcheck looks deeper, `headwater verify` at every git object id")
     if told == "ok":
         return Finding("integrity", "the database is sound; `headwater verify` also recomputes every git object id")
     first = told.splitlines()[0]
@@ -115,6 +132,8 @@ def _failures(database: Database) -> Iterator[Finding]:
 
 
 def _disk(config: Config) -> Iterator[Finding]:
+    if config.storage.is_postgres:
+        return
     folder = config.storage.sqlite_path.parent
     try:
         usage = shutil.disk_usage(folder)

@@ -12,14 +12,16 @@ from daemon.config import Config
 from daemon.errors import HeadwaterError
 from daemon.github.hooks import Hook, HookPlace, LoggedDelivery, remedy
 from daemon.model import DeliveryRecord
-from daemon.store.database import Database
 from daemon.store.history import History
+from daemon.store.nodes import Nodes
+from daemon.store.opening import open_to_read
 from daemon.web.answers import iso
 
 LOOK_SECONDS = 0.05
 LOG_SECONDS = 2.0  # between two looks into GitHub's log, which cost a request each
 LATE_SECONDS = 3.0  # how long what GitHub has delivered may take to be stored here
 RECENT = 100
+NO_DAEMON = "no daemon runs on this store, so nothing can arrive: start `headwater run` first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,18 @@ class PingTest:
 
     def __init__(self, desk: Desk, config: Config, *, timeout_seconds: float) -> None:
         self._desk = desk
-        self._path = config.storage.sqlite_path
+        self._storage = config.storage
         self._timeout_seconds = timeout_seconds
         self._clock = Clock()
 
     def run(self) -> list[Row]:
         """A row for each place: the round trip, or why there was none."""
-        if daemon_url(self._path, self._clock) is None:
-            raise HeadwaterError("no daemon runs on this store, so nothing can arrive: start `headwater run` first")
-        database = Database.open_read_only(self._path, clock=self._clock)
+        if not self._storage.is_postgres and daemon_url(self._storage.sqlite_path, self._clock) is None:
+            raise HeadwaterError(NO_DAEMON)
+        database = open_to_read(self._storage, clock=self._clock)
         try:
+            if database.shared and not Nodes(database).living():
+                raise HeadwaterError(NO_DAEMON)
             history = History(database)
             return self._desk.each(lambda place: [self._test(place, history)])
         finally:

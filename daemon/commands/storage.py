@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +19,27 @@ TARGET = click.Path(path_type=Path)
 @as_json
 @click.pass_obj
 def backup(context: Context, file: Path, as_json: bool) -> None:
-    """Copy the store to FILE, checked and whole or not at all; beside a running daemon, too."""
+    """Copy the store to FILE, checked and whole or not at all; beside a running daemon, too.
+
+    A store on PostgreSQL is copied by pg_dump: this says how.
+    """
     from daemon.clock import Clock
     from daemon.store import upkeep
 
-    made = upkeep.backup(context.load().storage.sqlite_path, context.cwd / file, clock=Clock())
+    storage = context.load().storage
+    if storage.is_postgres:
+        raise click.UsageError(f"the store is on PostgreSQL, which is backed up by\n\n  {_pg_dump(storage.url, file)}")
+    made = upkeep.backup(storage.sqlite_path, context.cwd / file, clock=Clock())
     if as_json:
         print_json({"path": str(made.path), "size": made.size_bytes, "migration": made.migration, "integrity": "ok"})
     else:
         click.echo(f"{made.path}: {made.size_bytes} bytes, integrity ok")
+
+
+def _pg_dump(url: str, file: Path) -> str:
+    from daemon.store.postgres import without_password
+
+    return shlex.join(["pg_dump", "--format=custom", f"--file={file}", f"--dbname={without_password(url)}"])
 
 
 @click.command()
@@ -38,16 +51,17 @@ def migrate(context: Context, check: bool, as_json: bool) -> None:
     from daemon.clock import Clock
     from daemon.store import upkeep
 
-    path, clock = context.load().storage.sqlite_path, Clock()
-    applied = [] if check else upkeep.migrate(path, clock=clock)
-    pending = upkeep.pending(path, clock=clock)[1]
+    storage, clock = context.load().storage, Clock()
+    applied = [] if check else upkeep.migrate(storage, clock=clock)
+    found = upkeep.schema(storage, clock=clock)
     if as_json:
-        print_json({"applied": applied, "pending": pending})
-    elif pending:
-        click.echo(f"{path}: pending: {', '.join(pending)}; the next start applies it, as does headwater migrate")
+        print_json({"applied": applied, "pending": found.pending})
+    elif found.pending:
+        pending = ", ".join(found.pending)
+        click.echo(f"{found.store}: pending: {pending}; the next start applies it, as does headwater migrate")
     else:
-        click.echo(f"{path}: " + (f"applied: {', '.join(applied)}" if applied else "the schema is current"))
-    if pending:
+        click.echo(f"{found.store}: " + (f"applied: {', '.join(applied)}" if applied else "the schema is current"))
+    if found.pending:
         sys.exit(EXIT_FAILED)
 
 

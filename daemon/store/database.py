@@ -379,6 +379,10 @@ class Database:
         with self.read():
             return "\n".join(row[0] for row in self.execute("PRAGMA integrity_check"))
 
+    def size_bytes(self) -> int:
+        """What the store takes on the disk, about."""
+        return self.path.stat().st_size
+
     def check(self) -> None:
         """Raise StoreUnavailable when a write would fail now: locked, file gone, hardly any space left."""
         with self.write():

@@ -10,6 +10,7 @@ from daemon.store.database import Database
 from daemon.store.fields import instant_text, instant_value
 
 HEARTBEAT_SECONDS = 5.0
+DEAD_SECONDS = 30.0  # a node that was not heard of for so long
 _FORGOTTEN = timedelta(days=1)
 
 _BEAT = """
@@ -54,6 +55,11 @@ class Nodes:
         """The nodes of the last day, the oldest first."""
         with self._db.read():
             return [_node(row) for row in self._db.execute(_NODES)]
+
+    def living(self) -> list[NodeRecord]:
+        """Those that were heard of lately, by the store's clock."""
+        now = self._db.shared_clock().now()
+        return [node for node in self.every() if (now - node.heartbeat_at).total_seconds() < DEAD_SECONDS]
 
     def take(self, name: str, node_id: str, *, seconds: float, now: datetime) -> bool:
         """Whether it is for this node to do ``name`` during the next ``seconds``; asked again, it keeps it."""

@@ -80,26 +80,31 @@ class PostgresDatabase(Database):
     # -- life -------------------------------------------------------------------------------------
 
     @classmethod
-    def at(cls, url: str, *, read_only: bool = False, **options: Any) -> PostgresDatabase:
+    def at(cls, url: str, *, read_only: bool = False, any_schema: bool = False, **options: Any) -> PostgresDatabase:
         """Open the store at ``url``, creating or migrating it as needed, or only to read it as it is.
 
+        ``any_schema``: also one that this program would have to migrate first.
         Raises StoreIncompatible, StoreUnavailable.
         """
         database = cls(url, **({"busy_seconds": 5.0} | options))
         try:
-            database._open(read_only=read_only)
+            database._open(read_only=read_only, any_schema=any_schema)
         except BaseException:
             database.close()
             raise
         return database
 
-    def _open(self, *, read_only: bool) -> None:
+    def _open(self, *, read_only: bool, any_schema: bool) -> None:
         with self._explained_at_start(), self.read() if read_only else self.write():
             schema_postgres.refuse_unfit(self, self._connection().info.server_version, writing=not read_only)
-            if read_only:
-                schema_postgres.assert_current(self)
-            else:
+            if not read_only:
                 schema_postgres.migrate(self)
+            elif not any_schema:
+                schema_postgres.assert_current(self)
+
+    def migrations(self) -> tuple[list[str], list[str]]:
+        with self.read():
+            return schema_postgres.migrations(self)
 
     def shared_clock(self) -> Clock:
         """The database's own, so that nodes agree whatever their clocks say. Raises StoreUnavailable."""
@@ -269,6 +274,10 @@ class PostgresDatabase(Database):
         with self.read():
             return "ok"
 
+    def size_bytes(self) -> int:
+        with self.read():
+            return int(self.execute("SELECT pg_database_size(current_database())").fetchone()[0])
+
     def check(self) -> None:
         """Raise StoreUnavailable when a write would fail now."""
         with self.write():
@@ -293,12 +302,24 @@ def _storable(value: Any) -> Any:
 
 def _name(url: str) -> str:
     """What the store is called in errors: never its password."""
-    try:
-        facts = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise StoreIncompatible(f"storage.url cannot be used: {words(error)}") from None
+    facts = _facts(url)
     host = f" at {facts['host']}" if facts.get("host") else ""
     return f"the PostgreSQL database {facts.get('dbname', '')}{host}"
+
+
+def without_password(url: str) -> str:
+    """The same database as a command line may name it, which every user of the machine can read.
+
+    Raises StoreIncompatible.
+    """
+    return psycopg.conninfo.make_conninfo("", **(_facts(url) | {"password": None, "sslpassword": None}))
+
+
+def _facts(url: str) -> dict[str, Any]:
+    try:
+        return dict(psycopg.conninfo.conninfo_to_dict(url))
+    except psycopg.ProgrammingError as error:
+        raise StoreIncompatible(f"storage.url cannot be used: {words(error)}") from None
 
 
 def _last_row(cursor: Any) -> Any:

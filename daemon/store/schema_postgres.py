@@ -37,28 +37,34 @@ def refuse_unfit(db: Database, server_version: int, *, writing: bool) -> None:
 
 def assert_current(db: Database) -> None:
     """Raise StoreIncompatible when the store is older or newer than this program, or not ours."""
-    if _pending(db):
+    if _status(db)[1]:
         raise StoreIncompatible(f"{db.name} has an older schema; start the daemon once, which migrates it")
 
 
 def migrate(db: Database) -> None:
     """Bring the store up to date. Raises StoreIncompatible when it is newer than this program, or not ours."""
-    for migration in _pending(db):
+    for migration in _status(db)[1]:
         db.execute("SET LOCAL statement_timeout = 0")
         db.execute(_HISTORY)
         migration.load().up(None, _Schema(db))
         db.execute(f"INSERT INTO {HISTORY_TABLE} (name) VALUES (?)", (migration.name,))  # noqa: S608 - a constant
 
 
-def _pending(db: Database) -> list[Any]:
-    migrations = Migration.load_directory(str(MIGRATIONS))  # type: ignore[no-untyped-call]
+def migrations(db: Database) -> tuple[list[str], list[str]]:
+    """The names of what was applied and of what is pending, in order. Raises StoreIncompatible as ``migrate`` does."""
+    applied, pending = _status(db)
+    return [one.name for one in applied], [one.name for one in pending]
+
+
+def _status(db: Database) -> tuple[list[Any], list[Any]]:
+    every = Migration.load_directory(str(MIGRATIONS))  # type: ignore[no-untyped-call]
     applied = _applied(db)
-    if unknown := sorted(applied - {migration.name for migration in migrations}):
+    if unknown := sorted(applied - {migration.name for migration in every}):
         raise StoreIncompatible(
             f"{db.name} was written by a newer headwater (it has {', '.join(unknown)}); "
             "install that version again, or use another storage.url"
         )
-    return [migration for migration in migrations if migration.name not in applied]
+    return [one for one in every if one.name in applied], [one for one in every if one.name not in applied]
 
 
 def _applied(db: Database) -> set[str]:

@@ -1,4 +1,4 @@
-"""The store as one file: a copy of it that is known to be good, and what its schema lacks.
+"""A copy of the store that is known to be good, where it is one file, and what its schema lacks on any engine.
 
 Nothing here opens the database file itself (see ``database``): SQLite's backup reads it through a connection.
 """
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from daemon.clock import Clock
 from daemon.errors import StoreUnavailable
+from daemon.settings import StorageSettings
 from daemon.store.database import Database
+from daemon.store.opening import open_store, open_to_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +84,27 @@ def _make_durable(path: Path) -> None:
         os.close(handle)
 
 
-def pending(path: Path, *, clock: Clock) -> tuple[list[str], list[str]]:
-    """The migrations applied to the store at ``path``, and those that are pending. Raises StoreError."""
-    database = Database.open_read_only(path, clock=clock, any_schema=True)
-    try:
-        return database.migrations()
-    finally:
-        database.close()
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The migrations that were applied to a store, and those that are pending, in order."""
+
+    store: str
+    applied: list[str]
+    pending: list[str]
 
 
-def migrate(path: Path, *, clock: Clock) -> list[str]:
+def schema(storage: StorageSettings, *, clock: Clock) -> Schema:
+    """Where the schema of the store is. Raises StoreError, also when there is no file."""
+    with closing(open_to_read(storage, clock=clock, any_schema=True)) as database:
+        return Schema(database.name, *database.migrations())
+
+
+def migrate(storage: StorageSettings, *, clock: Clock) -> list[str]:
     """Apply what is pending, creating the store when there is none; the names of what was applied.
 
-    Raises StoreLocked while a daemon runs, StoreIncompatible, StoreUnavailable.
+    Raises StoreLocked while a daemon runs on SQLite, StoreIncompatible, StoreUnavailable.
     """
-    before = pending(path, clock=clock)[0] if path.exists() else []
-    Database.open(path, clock=clock).close()
-    return [name for name in pending(path, clock=clock)[0] if name not in before]
+    absent = not storage.is_postgres and not storage.sqlite_path.exists()
+    before = [] if absent else schema(storage, clock=clock).applied
+    open_store(storage, clock=clock).close()
+    return [name for name in schema(storage, clock=clock).applied if name not in before]

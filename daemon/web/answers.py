@@ -30,8 +30,8 @@ from daemon.model import (
     SearchHit,
     SyncProgress,
 )
+from daemon.store.nodes import DEAD_SECONDS
 
-DEAD_SECONDS = 30.0  # a node that was not heard of
 ALLOWANCE_SECONDS = 2.0  # the one request that a promise includes, and the tick before it
 ALLOWANCE_SHARE = 0.1
 

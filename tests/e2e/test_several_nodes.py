@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from engines import Engine, Server
+from engines import Server
 from harness import Daemon, assert_equal_to_git, wait_for
 
 from daemon.demo.standin import StandIn
@@ -17,19 +16,6 @@ from daemon.demo.standin.faults import Hold
 from daemon.demo.standin.gitrepo import GitRepo
 
 PUSHES = 45
-
-
-@pytest.fixture
-def url(postgres: Server, tmp_path: Path) -> Iterator[str]:
-    """`storage.url` of a database of this test's own."""
-    engine = Engine(postgres)
-    yield engine.url(tmp_path / "nodes")
-    engine.close()
-
-
-@pytest.fixture
-def make_node(make_daemon: Callable[..., Daemon], url: str) -> Callable[..., Daemon]:
-    return lambda **settings: make_daemon(storage=url, **settings)
 
 
 def overlapping(daemon: Daemon) -> list[tuple[str, str]]:
