@@ -12,17 +12,28 @@ from daemon.demo.standin.gitrepo import GitRepo
 
 # Whose tests run on SQLite and on PostgreSQL, but for those marked `sqlite`.
 BOTH = {
+    "test_actions_publish",
+    "test_actions_runner",
+    "test_discovery",
+    "test_poll_round",
     "test_poller",
+    "test_poller_apps",
+    "test_recovery",
     "test_routine",
+    "test_routine_forward",
     "test_routine_reads",
+    "test_store_budgets",
     "test_store_entities",
     "test_store_feed",
     "test_store_history",
     "test_store_jobs",
+    "test_store_pruning",
     "test_store_repositories",
     "test_store_search",
     "test_store_snapshots",
     "test_web_admin",
+    "test_web_dashboard",
+    "test_web_stream",
     "test_workers",
     "test_writer",
 }

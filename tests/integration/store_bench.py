@@ -194,6 +194,13 @@ class Bench:
             )
         return [name for (name,) in names]
 
+    def columns(self, table: str) -> set[str]:
+        if self.db.shared:
+            of = "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = ?"
+        else:
+            of = "SELECT name FROM pragma_table_info(?)"
+        return {name for (name,) in self.rows(of, table)}
+
     def value(self, sql: str, *params: object) -> Any:
         return self.rows(sql, *params)[0][0]
 

@@ -236,24 +236,24 @@ def test_a_comparison_that_is_no_use_costs_the_long_way_and_nothing_else(stocked
 
 
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "path"),
     [
-        "UPDATE entry SET mode = '100755' WHERE path = x'612f622e747874'",  # beside what changes
-        "UPDATE folder SET tree_sha = replace(tree_sha, substr(tree_sha, 1, 1), 'x') WHERE path = x'612d62'",
-        "DELETE FROM folder",
-        "UPDATE folder SET tree_sha = '1111111111111111111111111111111111111111' WHERE path = x''",
+        ("UPDATE entry SET mode = '100755' WHERE path = ?", b"a/b.txt"),  # beside what changes
+        ("UPDATE folder SET tree_sha = replace(tree_sha, substr(tree_sha, 1, 1), 'x') WHERE path = ?", b"a-b"),
+        ("DELETE FROM folder WHERE path >= ?", b""),
+        ("UPDATE folder SET tree_sha = '1111111111111111111111111111111111111111' WHERE path = ?", b""),
     ],
 )
-def test_rows_that_were_damaged_do_not_pass_the_proof(stocked: Bench, statement: str) -> None:
+def test_rows_that_were_damaged_do_not_pass_the_proof(stocked: Bench, statement: str, path: bytes) -> None:
     with stocked.database.write():
-        stocked.database.execute(statement)
+        assert stocked.database.execute(statement, (path,)).rowcount
     assert took_the_long_way(push(stocked, {"a/b/c/deep.txt": b"deeper\n"}))
     stocked.assert_equal_to_git()
 
 
 def test_a_folder_that_has_lost_its_id_gets_it_back(stocked: Bench) -> None:
     with stocked.database.write():
-        stocked.database.execute("DELETE FROM folder WHERE path = x'612d62'")
+        stocked.database.execute("DELETE FROM folder WHERE path = ?", (b"a-b",))
     assert not took_the_long_way(push(stocked, {"a/b/c/deep.txt": b"deeper\n"}))
 
 
@@ -300,7 +300,7 @@ def _never(_branch_id: int) -> None:
 
 def test_what_an_audit_distrusts_is_not_stepped_from(stocked: Bench) -> None:
     with stocked.database.write():
-        stocked.database.execute("UPDATE blob SET content = x'00' WHERE sha = ?", (stocked.tree()[0][1],))
+        stocked.database.execute("UPDATE blob SET content = ? WHERE sha = ?", (b"\0", stocked.tree()[0][1]))
     stocked.repo.commit({"a/b.txt": b"1\n"})
     stocked.sync(Trigger.AUDIT)
     stocked.assert_equal_to_git()

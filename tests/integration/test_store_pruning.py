@@ -33,11 +33,9 @@ def mark_gone(bench: Bench) -> None:
 
 def left(bench: Bench) -> dict[str, int]:
     """How many rows speak of a branch or a repository, by table."""
-    tables = [row[0] for row in bench.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
     counts = {}
-    for table in tables:
-        columns = {row[0] for row in bench.rows("SELECT name FROM pragma_table_info(?)", table)}
-        for column in columns & {"branch_id", "repository_id"}:
+    for table in bench.tables():
+        for column in bench.columns(table) & {"branch_id", "repository_id"}:
             counts[f"{table}.{column}"] = bench.value(f'SELECT count({column}) FROM "{table}"')
     return {name: count for name, count in counts.items() if count} | {
         "repository": bench.value("SELECT count(*) FROM repository")
@@ -129,10 +127,6 @@ def test_a_kept_copy_of_a_replaced_repository_may_go_and_its_successor_stays(ben
 
 def test_every_table_that_speaks_of_branches_is_swept(bench: Bench) -> None:
     swept = {found.strip('"') for sql in pruning._ROWS for found in re.findall(r"(?:DELETE FROM|UPDATE) (\S+)", sql)}
-    tables = [row[0] for row in bench.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    having = {
-        table
-        for table in tables
-        if any(row[0] == "branch_id" for row in bench.rows("SELECT name FROM pragma_table_info(?)", table))
-    }
+    having = {table for table in bench.tables() if "branch_id" in bench.columns(table)}
+    assert "entry" in having
     assert having <= swept

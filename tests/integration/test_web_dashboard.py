@@ -13,12 +13,12 @@ from urllib.parse import urlencode
 
 import pytest
 import web_peer
+from engines import open_store
 from test_web_admin import FILES, NOW, Admin, Rule
 from web_peer import Reply
 
 from daemon.clock import Clock
 from daemon.model import Delivery, DeliveryStatus, NodeRecord, RemoteRepository, Sample
-from daemon.store.database import Database
 from daemon.store.glance import Glance
 from daemon.version import __version__
 from daemon.web import static
@@ -40,7 +40,7 @@ POLICY = {
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Admin]:
-    admin = Admin(Database.open(tmp_path / "test.db", clock=Clock()))
+    admin = Admin(open_store(tmp_path / "test.db", clock=Clock()))
     with web_peer.serve(lambda executor: make_admin_app(admin.deps(executor))) as admin.port:
         yield admin
     admin.database.close()
@@ -504,7 +504,7 @@ def test_what_is_older_than_a_day_is_left_out(admin):
 
 def test_samples_are_told_as_they_were_taken(tmp_path):
     sample = Sample(at=NOW, stalest_seconds=None, unwell=2, requests=3, remaining={"core": 4000})
-    admin = Admin(Database.open(tmp_path / "test.db", clock=Clock()))
+    admin = Admin(open_store(tmp_path / "test.db", clock=Clock()))
     with web_peer.serve(
         lambda executor: make_admin_app(replace(admin.deps(executor), samples=lambda: (sample,)))
     ) as admin.port:

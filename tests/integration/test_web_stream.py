@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import web_peer
+from engines import open_store
 from events import Event, Stream
 from harness import wait_for
 from test_web_admin import MODE_FILE, NOW, Admin, Rule
 
 from daemon.clock import Clock
 from daemon.model import ChangePage, RemoteRepository
-from daemon.store.database import Database
 from daemon.store.feed import MOST_BYTES, Feed
 from daemon.web.admin import make_admin_app
 
@@ -28,7 +28,7 @@ CHANGES = "/api/v1/changes"
 
 @contextmanager
 def serving(folder: Path, **stream_limits: Any) -> Iterator[Admin]:
-    admin = Admin(Database.open(folder / "test.db", clock=Clock()), stream_limits=stream_limits)
+    admin = Admin(open_store(folder / "test.db", clock=Clock()), stream_limits=stream_limits)
     admin.repositories.track([Rule("octo", "demo")], now=NOW)
     repository_id = admin.repositories.by_name("octo", "demo")
     assert repository_id is not None
