@@ -164,6 +164,13 @@ class Core:
         except StoreUnavailable as error:  # it is known here all the same, and written down a second later
             log.debug("budget.not_shared", error=str(error))
 
+    def hear_budget(self) -> None:
+        """Take in what another daemon has just found."""
+        try:
+            self.governor.hear(self.budgets.load())
+        except StoreUnavailable as error:
+            log.debug("budget.not_shared", error=str(error))
+
     def prune(self, full_name: str) -> bool:
         """Have a repository that is gone or not tracked any more removed; False where it is neither."""
         found = self.pruning.find(full_name)

@@ -33,6 +33,16 @@ class Trigger(StrEnum):
     AUDIT = "audit"
 
 
+class Topic(StrEnum):
+    """What the daemons that share a store tell each other of, once it is committed."""
+
+    JOB = "job"  # a branch wants a sync
+    CHANGE = "change"  # the change feed has grown
+    TRACKED = "tracked"  # a repository, its name or its default branch was learnt
+    BUDGET = "budget"  # GitHub has said to wait
+    BEAT = "beat"  # a daemon lives
+
+
 class Outcome(StrEnum):
     """How a run ended."""
 

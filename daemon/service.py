@@ -33,10 +33,12 @@ from daemon.model import (
     PollTarget,
     RepositoryRecord,
     RunResult,
+    Topic,
     Trigger,
 )
 from daemon.redaction import Redactor
 from daemon.samples import Samples
+from daemon.store.database import Listener as StoreListener
 from daemon.store.hooklog import HookLog
 from daemon.store.nodes import HEARTBEAT_SECONDS
 from daemon.store.search import INDEXED_AT_ONCE
@@ -113,6 +115,7 @@ class Service:
         self._addresses: HookAddresses
         self._hub: Hub
         self._scheduler: Scheduler
+        self._listener: StoreListener | None = None
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -207,6 +210,30 @@ class Service:
         self._actions.start()
         self._warn_of_budget()
         self._start_scheduler()
+        self._listen_to_others()
+
+    def _listen_to_others(self) -> None:
+        """Hear at once of what other daemons on the store have written, which is otherwise found by looking."""
+        self._listener = self._core.database.listener(
+            {
+                Topic.JOB: self._workers.wake,
+                Topic.CHANGE: self._hear_of_change,
+                Topic.TRACKED: lambda: self._scheduler.soon("tracked", self._hear_of_tracked),
+                Topic.BUDGET: self._core.hear_budget,
+            }
+        )
+        if self._listener is not None:
+            self._listener.start()
+
+    def _hear_of_change(self) -> None:
+        self._hub.changed()
+        self._actions.wake()
+
+    def _hear_of_tracked(self) -> None:
+        try:
+            self._core.refresh()
+        except StoreError as error:  # the next heartbeat tries again
+            log.debug("tracked.not_read", error=str(error))
 
     def _start_scheduler(self) -> None:
         self._scheduler = Scheduler()
@@ -373,6 +400,8 @@ class Service:
         log.info("daemon.stopped")
 
     def _stop_inside(self, deadline: float) -> None:
+        if self._listener is not None:
+            self._listener.stop()
         if hasattr(self, "_scheduler"):
             self._poller.stop()
             self._scheduler.stop()

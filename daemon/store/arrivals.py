@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from daemon.model import Delivery, DeliveryStatus, Trigger, WebhookHealth
+from daemon.model import Delivery, DeliveryStatus, Topic, Trigger, WebhookHealth
 from daemon.store import branches, owners, wishes
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, optional_plain, plain
@@ -138,6 +138,7 @@ class Arrivals:
         """Write what the deliveries changed besides themselves."""
         for target in self._targets.values():
             wishes.save(self._db, target.wish)
+            self._db.tell(Topic.JOB)
             if target.healthy and not target.well:
                 self._db.execute(_HEALTHY, (WebhookHealth.HEALTHY.value, target.repository_id))
             if target.announced:

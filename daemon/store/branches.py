@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from daemon.model import Trigger
+from daemon.model import Topic, Trigger
 from daemon.store import wishes
 from daemon.store.database import Database
 
@@ -109,6 +109,7 @@ def begin_anew(db: Database, old: int, fresh: int, *, now: datetime) -> None:
         wish = wishes.load(db, branch_id, now)
         wish.ask(Trigger.POLL, now)
         wishes.save(db, wish)
+        db.tell(Topic.JOB)
 
 
 def default_id(db: Database, repository_id: int) -> int | None:
@@ -127,6 +128,7 @@ def hand_over(db: Database, old: int, new: int, now: datetime) -> None:
     for asked in was.asked:
         wish.ask(Trigger(asked.trigger), now)
     wishes.save(db, wish)
+    db.tell(Topic.JOB)
     db.execute(
         "UPDATE delivery SET branch_id = ?, generation = ? WHERE branch_id = ? AND NOT acted", (new, wish.wanted, old)
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from daemon.model import BudgetRecord
+from daemon.model import BudgetRecord, Topic
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, optional_text, optional_value
 
@@ -35,7 +35,10 @@ class Budgets:
         """Write down what is known, and forget what is old. Raises StoreUnavailable."""
         at = instant_text(now)
         with self._db.write():
-            self._db.executemany(_SAVE, [(*_row(one), at) for one in budgets])
+            rows = list(budgets)
+            self._db.executemany(_SAVE, [(*_row(one), at) for one in rows])
+            if any(one.paused_until is not None for one in rows):
+                self._db.tell(Topic.BUDGET)
             self._db.execute("DELETE FROM budget WHERE updated_at < ?", (instant_text(now - KEPT),))
 
     def load(self) -> list[BudgetRecord]:

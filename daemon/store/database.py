@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from playhouse.migrations import Runner
 
 from daemon.clock import Clock
 from daemon.errors import StoreIncompatible, StoreUnavailable
+from daemon.model import Topic
 from daemon.store.faults import DATABASE_ERRORS, explained, explained_at_start, is_unsure
 from daemon.store.locks import FairLock, LockFile, locked_by
 
@@ -56,6 +57,13 @@ class Cursor(Protocol):
     def fetchone(self) -> Any: ...
     def fetchall(self) -> list[Any]: ...
     def __iter__(self) -> Iterator[Any]: ...
+
+
+class Listener(Protocol):
+    """A thread that hears what other daemons tell of."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class _Connection(sqlite3.Connection):
@@ -320,6 +328,16 @@ class Database:
             raise explained_at_start(error, self.path) from error
         except OSError as error:
             raise StoreIncompatible(f"{self.path} cannot be used: {error.strerror}") from error
+
+    # -- telling other daemons --------------------------------------------------------------------
+
+    def tell(self, topic: Topic) -> None:
+        """Have other daemons hear of ``topic`` as soon as this transaction is committed. Inside ``write``."""
+
+    def listener(self, calls: Mapping[Topic, Callable[[], None]]) -> Listener | None:
+        """What calls these when another daemon tells of their topic, on its own thread; None where nobody can."""
+        del calls
+        return None
 
     # -- statements -------------------------------------------------------------------------------
 

@@ -63,11 +63,16 @@ _SEARCH_INDEX = (
     'CREATE TABLE search_index (rowid BIGINT NOT NULL PRIMARY KEY, content TEXT COLLATE "C" NOT NULL)',
     # The extension comes with PostgreSQL and may be created by whoever owns the database. Without it search reads
     # every text.
+    # It may be in another schema already, which need not be one that names are looked up in.
     """
     DO $$ BEGIN
         IF EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
             CREATE EXTENSION IF NOT EXISTS pg_trgm;
-            CREATE INDEX search_index_content ON search_index USING gin (content gin_trgm_ops);
+            EXECUTE (
+                SELECT format('CREATE INDEX search_index_content ON search_index USING gin (content %s.gin_trgm_ops)',
+                              quote_ident(nspname))
+                FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm'
+            );
         END IF;
     EXCEPTION WHEN insufficient_privilege THEN NULL;
     END $$

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from daemon.model import ChangePage, ChangeRecord, EntityNews
+from daemon.model import ChangePage, ChangeRecord, EntityNews, Topic
 from daemon.store.ages import first_kept
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, instant_value, json_text
@@ -49,6 +49,7 @@ def announce(
     names = json_text([entities.added, entities.modified, entities.removed]) if entities else None
     texts = (json_text(list(names)) for names in paths)
     db.execute(_ANNOUNCE, (branch_id, before, after, *texts, instant_text(now), names))
+    db.tell(Topic.CHANGE)
 
 
 def entity_news(text: str | None) -> EntityNews:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from daemon.errors import RepositoryReplaced
-from daemon.model import RemoteRepository, RepositoryRef, RepositoryState
+from daemon.model import RemoteRepository, RepositoryRef, RepositoryState, Topic
 from daemon.store import branches
 from daemon.store.database import Database
 from daemon.store.fields import instant_text
@@ -85,6 +85,7 @@ def identify(
     _rename(db, id_, known.full_name.lower(), key)
     if remote.default_branch is not None:
         branches.follow_default(db, id_, remote.default_branch, heads=heads, now=now)
+    db.tell(Topic.TRACKED)
 
 
 def replace(db: Database, known: RepositoryRef, id_: int, now: datetime) -> int:
@@ -99,6 +100,7 @@ def replace(db: Database, known: RepositoryRef, id_: int, now: datetime) -> int:
     row = (known.owner, known.name, key, configured_as, patterns, search)
     fresh = int(db.execute(_BEGIN_ANEW, row).fetchall()[0][0])
     branches.begin_anew(db, id_, fresh, now=now)
+    db.tell(Topic.TRACKED)
     return fresh
 
 

@@ -20,6 +20,7 @@ from daemon.model import (
     RepositoryRef,
     RunResult,
     Sighting,
+    Topic,
     Trigger,
 )
 from daemon.store import runs, wishes
@@ -93,6 +94,8 @@ class Jobs:
         wish = wishes.load(self._db, branch_id, now)
         news = wish.ask(trigger, now)
         wishes.save(self._db, wish)
+        if news:
+            self._db.tell(Topic.JOB)
         return wish.wanted, news
 
     # -- claiming ---------------------------------------------------------------------------------
@@ -175,6 +178,7 @@ class Jobs:
             wish = release(self._db, claim, now)
             wish.attempts = max(wish.attempts - 1, 0)
             wishes.save(self._db, wish)
+            self._db.tell(Topic.JOB)
 
     def failed(self, claim: Claim, result: RunResult, *, run_after: datetime | None, park: bool, now: datetime) -> int:
         """Record a failed run and hand back: until ``run_after``, or parked until something asks again.

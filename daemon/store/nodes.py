@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from daemon.model import NodeRecord
+from daemon.model import NodeRecord, Topic
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, instant_value
 
@@ -44,6 +44,7 @@ class Nodes:
             self._db.execute(_BEAT, (*facts, instant_text(node.heartbeat_at), node.config_digest, node.admin_url))
             old = instant_text(node.heartbeat_at - _FORGOTTEN)
             self._db.execute("DELETE FROM node WHERE heartbeat_at < ?", (old,))
+            self._db.tell(Topic.BEAT)
 
     def leave(self, node_id: str) -> None:
         """A node ends as it should: nobody need wait for its leases to run out."""

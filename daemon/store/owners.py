@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from daemon.model import ListedRepository, OwnerRecord, RepositoryState
+from daemon.model import ListedRepository, OwnerRecord, RepositoryState, Topic
 from daemon.store import branches, identity
 from daemon.store import models as tables
 from daemon.store.database import Database
@@ -172,6 +172,8 @@ class Owners:
         marks = [(RepositoryState.GONE.value, why, row.id) for row in gone]
         self._db.executemany(_GONE, marks)
         self._db.executemany(_DROP, [(row.id,) for row in dropped])
+        if new or gone or dropped:
+            self._db.tell(Topic.TRACKED)
         return Taken(new, len(gone), len(dropped))
 
     def _row(self, condition: str, value: object) -> _Row | None:

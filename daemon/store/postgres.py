@@ -11,7 +11,8 @@ transaction another one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -23,10 +24,12 @@ from psycopg.pq import TransactionStatus
 
 from daemon.clock import Clock
 from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, StoreUnavailable
+from daemon.model import Topic
 from daemon.store import dialect, schema_postgres
 from daemon.store.connections import MOST, Connection, Connections, connect
 from daemon.store.database import Cursor, Database, StatementSeen
 from daemon.store.faults_postgres import explained, explained_at_start, unreachable, words
+from daemon.store.listening import Listening, telling
 
 _LOCK = 0x68647774  # "hdwt"; with the schema, so that two stores in one database do not wait for each other
 # A process that stands still inside a write holds up all others: less than they wait for their turn.
@@ -72,7 +75,9 @@ class PostgresDatabase(Database):
         on_statement: StatementSeen | None = None,
     ) -> None:
         self._begin(_name(url), clock, busy_seconds, on_statement)
-        self._connections = Connections(lambda: connect(url, password()))
+        self._connect = lambda: connect(url, password())
+        self._connections = Connections(self._connect)
+        self._id = uuid.uuid4().hex[:12]  # by which it knows what it has told itself
         self._peewee = _Peewee(self._send)
         self._read_at = (clock.now(), clock.monotonic())
         self._numbers = count()
@@ -128,6 +133,19 @@ class PostgresDatabase(Database):
     def close_thread(self) -> None:
         """Nothing: no thread has a connection of its own."""
 
+    # -- telling other daemons --------------------------------------------------------------------
+
+    def tell(self, topic: Topic) -> None:
+        self._connection()
+        self._local.topics.add(topic)
+
+    def listener(self, calls: Mapping[Topic, Callable[[], None]]) -> Listening:
+        return Listening(self._connect, self._beat, name=self.name, own=self._id, calls=calls, clock=self._clock)
+
+    def _beat(self) -> None:
+        with self.write(alone=False):
+            self.tell(Topic.BEAT)
+
     # -- transactions -----------------------------------------------------------------------------
 
     @contextmanager
@@ -146,9 +164,10 @@ class PostgresDatabase(Database):
             turn = (_SHARED_TURN if together else TURN) if alone else ""
             sql = _WRITE.format(milliseconds=int(left * 1000), idle=idle, turn=turn)
             connection, row = stack.enter_context(self._begun(sql, left))
+            self._local.topics = topics = set[Topic]()
             with self._explained(), self._inside("write", connection):
                 yield
-            self._commit(connection, row[0])
+            self._commit(connection, row[0], topics)
 
     @contextmanager
     def read(self) -> Iterator[None]:
@@ -186,11 +205,11 @@ class PostgresDatabase(Database):
                     raise
         raise StoreUnavailable(f"{self.name} ends every connection at once")
 
-    def _commit(self, connection: Connection, number: str) -> None:
+    def _commit(self, connection: Connection, number: str, topics: Iterable[Topic]) -> None:
         if connection.info.transaction_status is TransactionStatus.INERROR:
             raise StoreError(f"{self.name} refused a statement, and what was to be written with it")
         try:
-            connection.execute("COMMIT")
+            connection.execute(f"{telling(self._id, topics)}COMMIT".encode())
         except psycopg.Error as error:
             if not connection.closed:
                 raise explained(error, self.name) from error

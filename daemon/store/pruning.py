@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from daemon.model import PruneCandidate, RepositoryState
+from daemon.model import PruneCandidate, RepositoryState, Topic
 from daemon.store.database import Database
 
 _CANDIDATE = f"""
@@ -91,6 +91,7 @@ class Pruning:
         with self._db.write():
             marked = self._db.execute(_MARK, (repository_id,)).rowcount
             self._db.execute("DELETE FROM former_name WHERE repository_id = ? AND ? > 0", (repository_id, marked))
+            self._db.tell(Topic.TRACKED)
         return bool(marked)
 
     def sweep(self, *, check: Callable[[], None] = lambda: None, batch: int = 1000) -> int:

@@ -13,6 +13,7 @@ from daemon.model import (
     RepositoryRecord,
     RepositoryRef,
     RepositoryState,
+    Topic,
     TrackedRepository,
     WebhookHealth,
 )
@@ -98,6 +99,7 @@ class Repositories:
                 [(repository_id,) for repository_id in known if repository_id not in kept],
             )
             owners.configure(self._db, [f"{rule.owner}/*".lower() for rule in every if rule.name == "*"], now)
+            self._db.tell(Topic.TRACKED)
 
     def _track(self, rule: Rule, now: datetime) -> int:
         key = f"{rule.owner}/{rule.name}".lower()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from engines import Server
+from events import Stream
 from harness import Daemon, assert_equal_to_git, wait_for
 
 from daemon.demo.standin import StandIn
@@ -101,6 +105,98 @@ def test_a_change_that_one_node_makes_is_told_by_another(
     assert seen.wait(30)
     stream.close()
     listener.join(10)
+
+
+def slow_to_look(node: Daemon, folder: Path) -> Daemon:
+    """A node that looks for itself only every minute: what it does sooner it was told to do."""
+    (folder / "sitecustomize.py").write_text(
+        "from daemon.actions import runner\nfrom daemon.sync import workers\nfrom daemon.web import stream\n"
+        "workers.IDLE_SECONDS = runner.IDLE_SECONDS = stream.POLL_SECONDS = 60.0\n"
+    )
+    node.variables["PYTHONPATH"] = str(folder)
+    return node
+
+
+def listens(node: Daemon, times: int = 1) -> None:
+    wait_for(lambda: len(node.log_lines("store.listening")) == times, "the node to listen")
+
+
+class Told:
+    """When a node's stream told of each commit."""
+
+    def __init__(self, node: Daemon) -> None:
+        self._stream = Stream(node.admin_url)
+        self._events: queue.Queue[tuple[str, float]] = queue.Queue()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for event in self._stream:
+            if event.name == "branch.changed":
+                self._events.put((event.data["after"], time.monotonic()))
+
+    def wait(self, after: str) -> float:
+        while (told := self._events.get(timeout=30))[0] != after:
+            pass
+        return told[1]
+
+    def close(self) -> None:
+        self._stream.close()
+        self._thread.join(10)
+
+
+def test_a_push_to_one_node_is_told_by_another_at_once_also_after_its_connection_was_ended(
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon], url: str, tmp_path: Path
+) -> None:
+    maker, teller = (slow_to_look(make_node(), tmp_path).start() for _ in range(2))
+    maker.wait_head(repo.head())
+    github.hook("octo/data", maker.webhook_url, maker.secret)
+    listens(maker)
+    listens(teller)
+    told = Told(teller)
+
+    def seconds(number: int) -> float:
+        before = repo.head()
+        began = time.monotonic()
+        after = repo.commit({"told.txt": b"%d\n" % number})
+        github.push("octo/data", "main", before, after)
+        return told.wait(after) - began
+
+    assert min(seconds(number) for number in range(3)) < 0.9
+    with psycopg.connect(url, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query = 'LISTEN headwater'"
+        ).fetchall()
+    assert len(ended) == 2
+    assert seconds(3) < 20  # told at once, or found when it listens again
+    listens(maker, 2)
+    listens(teller, 2)
+    assert min(seconds(number) for number in range(4, 7)) < 0.9
+    told.close()
+
+
+def test_a_push_to_a_node_whose_workers_are_busy_is_synced_by_another_at_once(
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    hold = Hold(timeout_seconds=60)
+    github.faults.add(r"/tarball/", hold, times=1)
+    repo.reset("other", repo.head() or "")
+    several: dict[str, Any] = {"sections": {"sync": "workers = 1"}, "extra": 'branches = ["main", "other"]'}
+    busy = slow_to_look(make_node(**several), tmp_path)
+    busy.variables["HEADWATER_GITHUB__TIMEOUT"] = "60s"
+    busy.start()
+    assert hold.reached.wait(10)
+    free = slow_to_look(make_node(**several), tmp_path).start()
+    wait_for(lambda: {free.head(), free.head("other")} == {repo.head(), None}, "the other branch to be synced")
+    branch = "main" if free.head() else "other"
+    listens(free)
+    github.hook("octo/data", busy.webhook_url, busy.secret)
+    before = repo.head(branch)
+    after = repo.commit({"other.txt": b"1\n"}, branch=branch)
+    github.push("octo/data", branch, before, after)
+    free.wait_head(after, branch, seconds=20)
+    hold.release()
 
 
 def test_a_change_is_acted_on_once_whichever_node_made_it_and_whoever_is_killed(

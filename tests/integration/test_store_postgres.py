@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from engines import Engine, Server, used
+from harness import wait_for
 from pgproxy import Proxy
 from store_bench import NOW, Bench, blob, change, delivery, in_threads, later, rule, sha
 
@@ -19,7 +24,8 @@ from daemon.config import Config, StorageSettings
 from daemon.core import Core
 from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, StoreUnavailable
 from daemon.metrics import Metrics
-from daemon.model import DeliveryStatus, NodeRecord, Trigger
+from daemon.model import DeliveryStatus, NodeRecord, Topic, Trigger
+from daemon.store import listening
 from daemon.store.feed import Feed
 from daemon.store.nodes import Nodes
 from daemon.store.postgres import PostgresDatabase
@@ -328,6 +334,97 @@ def test_the_ids_of_changes_have_no_hole_and_come_in_the_order_of_their_commits(
     nodes[1].apply(change("two", removed=(b"a",)), now=later(1), before=sha("one"))
     assert [one.id for one in Feed(nodes[0].db).page(None, limit=10).items] == [1, 2]
     assert Feed(nodes[1].db).newest() == 2
+
+
+# -- what nodes tell each other -----------------------------------------------------------------------
+
+
+TOLD = set(Topic) - {Topic.BEAT}
+
+
+class Ear:
+    """A node that listens, and what it has heard."""
+
+    def __init__(self, node: Bench) -> None:
+        self.heard: queue.Queue[Topic] = queue.Queue()
+        listener = node.db.listener({topic: partial(self.heard.put, topic) for topic in TOLD})
+        assert listener is not None
+        self.listener = listener
+        self.listener.start()
+        self.all()  # once, when it begins to hear: something may have been told before
+
+    def all(self) -> None:
+        assert {self.heard.get(timeout=SECONDS) for _ in TOLD} == TOLD
+
+    def next(self) -> Topic:
+        return self.heard.get(timeout=SECONDS)
+
+
+@pytest.fixture
+def hears(make: Callable[..., Bench]) -> Iterator[Callable[[Bench], Ear]]:
+    ears: list[Ear] = []
+
+    def hears(node: Bench) -> Ear:
+        ears.append(Ear(node))
+        return ears[-1]
+
+    yield hears
+    for ear in ears:
+        ear.listener.stop()
+
+
+def test_what_a_node_commits_is_heard_by_the_others_and_not_by_itself(
+    make: Callable[..., Bench], hears: Callable[[Bench], Ear]
+) -> None:
+    teller, other = make().begin(), make()
+    own, ear = hears(teller), hears(other)
+    teller.history.store_deliveries([delivery()], now=NOW)
+    assert ear.next() is Topic.JOB
+    teller.apply(change("one"))
+    assert [ear.next(), ear.next()] == [Topic.JOB, Topic.CHANGE]
+    with suppress(LookupError), teller.db.write():
+        teller.db.tell(Topic.TRACKED)
+        raise LookupError
+    with teller.db.write():
+        teller.db.tell(Topic.BUDGET)
+        teller.db.tell(Topic.BUDGET)
+    assert ear.next() is Topic.BUDGET
+    other.want(Trigger.MANUAL)
+    assert own.next() is Topic.JOB
+    assert own.heard.empty()
+
+
+def test_a_listener_whose_connection_is_ended_hears_again_and_looks_at_everything_once(
+    make: Callable[..., Bench], hears: Callable[[Bench], Ear], engine: Engine, path: Path
+) -> None:
+    teller = make().begin()
+    ear = hears(make())
+    assert terminate(engine, path) >= 1
+    teller.want()  # nobody hears that
+    ear.all()
+    teller.want(Trigger.MANUAL)
+    assert ear.next() is Topic.JOB
+
+
+def test_where_nothing_can_be_heard_that_is_said_once_and_a_stop_does_not_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(listening, "_PROOF_SECONDS", 0.05)
+    monkeypatch.setattr(listening, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(listening, "_FIRST_WAIT_SECONDS", 0.01)
+    tried: list[bool] = []
+    heard: list[bool] = []
+    listener = bench.db.listener({Topic.JOB: lambda: heard.append(True)})
+    assert isinstance(listener, listening.Listening)
+    listener._beat = lambda: tried.append(True)  # as if a pooler had kept it to itself
+    listener.start()
+    wait_for(lambda: len(tried) > 3, "some tries")
+    started = time.monotonic()
+    listener.stop()
+    assert time.monotonic() - started < 1
+    assert not listener._thread.is_alive()
+    assert capsys.readouterr().out.count("store.not_listening") == 1
+    assert heard == []
 
 
 # -- opening --------------------------------------------------------------------------------------------
