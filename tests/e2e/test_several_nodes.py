@@ -146,7 +146,7 @@ class Told:
 
 
 def test_a_push_to_one_node_is_told_by_another_at_once_also_after_its_connection_was_ended(
-    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon], url: str, tmp_path: Path
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon], postgres_url: str, tmp_path: Path
 ) -> None:
     maker, teller = (slow_to_look(make_node(), tmp_path).start() for _ in range(2))
     maker.wait_head(repo.head())
@@ -163,7 +163,7 @@ def test_a_push_to_one_node_is_told_by_another_at_once_also_after_its_connection
         return told.wait(after) - began
 
     assert min(seconds(number) for number in range(3)) < 0.9
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
         ended = connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND query = 'LISTEN headwater'"
