@@ -102,6 +102,78 @@ def test_what_is_said_beside_a_name_is_not_as_bold_as_the_name(daemon: Daemon, v
     assert node.evaluate("one => getComputedStyle(one).fontWeight") == "550"
 
 
+def test_the_focus_stays_on_a_link_whose_row_is_written_anew(
+    daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit
+) -> None:
+    page = live(visit(daemon))
+    link = page.locator(f"{ROW} th a")
+    link.focus()
+    before = repo.head()
+    github.push("octo/data", "main", before, repo.commit({"new.txt": b"1"}, "Arrive below"))
+    expect(page.locator(ROW)).to_contain_text("Arrive below")
+    expect(link).to_be_focused()
+
+
+def test_a_list_that_has_become_empty_is_not_shown_any_more(daemon: Daemon, github: StandIn, visit: Visit) -> None:
+    page = live(visit(daemon, "/?state=fresh"))
+    expect(page.locator(ROW)).to_be_visible()
+    github.remove("octo/data")
+    assert daemon.post("/api/v1/repositories/octo/data/sync").status_code == 202
+    expect(page.locator("main")).to_contain_text("No branch is like that")
+    expect(page.locator(ROW)).to_have_count(0)
+
+
+def test_what_is_being_typed_is_not_thrown_away_with_the_list(daemon: Daemon, github: StandIn, visit: Visit) -> None:
+    page = live(visit(daemon, "/?state=fresh"))
+    search = page.get_by_role("searchbox")
+    search.fill("da")
+    github.remove("octo/data")
+    assert daemon.post("/api/v1/repositories/octo/data/sync").status_code == 202
+    expect(page.locator("#glance")).to_contain_text("1 thing to look at")
+    expect(search).to_have_value("da")
+    expect(search).to_be_focused()
+
+
+def test_files_and_commits_follow_the_branch(daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit) -> None:
+    before = repo.head()
+    after = repo.commit({"docs/one.txt": b"1"}, "First\n\nwith a body\nand more")
+    github.push("octo/data", "main", before, after)
+    daemon.wait_head(after)
+    files, commits = live(visit(daemon, f"{REPOSITORY}/files")), live(visit(daemon, f"{REPOSITORY}/commits"))
+    files.get_by_role("link", name="docs/").focus()
+    commits.get_by_text("the whole message").click()
+    last = repo.commit({"new.txt": b"1"}, "Second")
+    github.push("octo/data", "main", after, last)
+    expect(files.locator("#files")).to_contain_text(last[:7])
+    expect(files.get_by_role("link", name="new.txt")).to_be_visible()
+    expect(files.get_by_role("link", name="docs/")).to_be_focused()
+    expect(commits.locator("#commits li").first).to_contain_text("Second")
+    expect(commits.get_by_text("with a body")).to_be_visible()
+
+
+def test_a_page_of_what_is_not_there_any_more_says_so(daemon: Daemon, visit: Visit, watch: Watch) -> None:
+    watch.expected = ("404",)
+    page = live(visit(daemon, REPOSITORY))
+    daemon.write_config(repositories=("octo/other",))
+    daemon.hangup()
+    wait_for(lambda: daemon.get("/api/v1/repositories/octo/data").status_code == 404, "the reload")
+    daemon.deliver({"zen": "Look."}, event="ping")
+    expect(page.locator("#error")).to_be_visible()
+
+
+def test_a_browser_whose_clock_is_off_tells_times_by_that_of_the_daemon(
+    daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit
+) -> None:
+    page = visit(daemon)
+    page.add_init_script("const now = Date.now; Date.now = () => now() + 7200000")
+    page.reload()
+    live(page)
+    before = repo.head()
+    github.push("octo/data", "main", before, repo.commit({"new.txt": b"1"}, "Arrive in time"))
+    expect(page.locator(ROW)).to_contain_text("Arrive in time")
+    assert " s ago" in page.locator(f'{ROW} [data-label="Seen"]').inner_text()
+
+
 def test_lists_grow_without_a_reload(daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit) -> None:
     runs, deliveries = live(visit(daemon, "/runs")), live(visit(daemon, "/deliveries"))
     before = repo.head()

@@ -7,6 +7,7 @@
   const LATE = 30000; // and when nothing is told: ages and polls move on
   const TICK = 5000;
   const RETRY = 5000;
+  const SKEW = 2000; // the daemon tells its time in whole seconds
   const notice = document.getElementById("notice");
   const live = document.getElementById("live");
   let source = null;
@@ -15,31 +16,30 @@
   let again = false;
   let looked = 0;
   let pause = SOON;
+  let skew = 0; // what this browser's clock lacks to the daemon's
 
   // -- what the page shows -----------------------------------------------------------------------
 
   function replace(old, fresh) {
     if (old.isEqualNode(fresh)) return;
-    if (old.tagName === "TBODY") rows(old, fresh);
+    if (old.matches("tbody, ol")) rows(old, fresh);
     else old.replaceWith(fresh);
   }
 
   // Row by row, so that a person's focus and selection stay where they are.
   function rows(old, fresh) {
+    const wanted = [...fresh.children];
+    const ids = new Set(wanted.map((row) => row.id));
+    for (const row of [...old.children]) if (!ids.has(row.id)) row.remove();
     const known = new Map([...old.children].map((row) => [row.id, row]));
     let place = old.firstElementChild;
-    for (const row of [...fresh.children]) {
+    for (const row of wanted) {
       const mine = known.get(row.id);
-      known.delete(row.id);
-      if (mine === undefined || mine !== place) {
-        if (mine) mine.remove();
-        old.insertBefore(row, place);
-        continue;
-      }
-      place = place.nextElementSibling;
-      if (!mine.isEqualNode(row)) mine.replaceWith(row);
+      if (mine === place) place = place?.nextElementSibling ?? null;
+      else old.insertBefore(mine ?? row, place);
+      if (mine?.querySelector("details[open]")) row.querySelector("details")?.setAttribute("open", "");
+      if (mine && !mine.isEqualNode(row)) mine.replaceWith(row);
     }
-    known.forEach((row) => row.remove());
   }
 
   async function look() {
@@ -51,7 +51,10 @@
     const began = Date.now();
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-      if (answer.redirected) return void location.reload(); // the session has ended
+      // The session has ended, or what this was about is not there any more.
+      if (answer.redirected || answer.status === 404) return void location.reload();
+      const off = Date.parse(answer.headers.get("Date")) - Date.now();
+      skew = Math.abs(off) > SKEW ? off : 0;
       if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch {
       // the stream tells when the daemon is there again
@@ -65,15 +68,29 @@
   }
 
   function show(fresh) {
-    const focused = document.activeElement && document.activeElement.id;
-    for (const part of fresh.querySelectorAll("[data-live]")) {
-      if (part.parentElement.closest("[data-live]")) continue;
-      const old = document.getElementById(part.id);
-      if (old) replace(old, part);
-      else return void location.reload(); // another kind of page: the first row, say
-    }
-    if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
-    tick();
+    tick(fresh); // a time that only reads otherwise is no reason to take a row from under a person's hands
+    const before = parts(document);
+    const wanted = new Map(parts(fresh).map((part) => [part.id, part]));
+    const refocus = focused();
+    for (const part of before) if (wanted.has(part.id)) replace(part, wanted.get(part.id));
+    refocus();
+    // Another kind of page: the first row has come, say, or the last one gone. What is being typed is not thrown away.
+    const same = before.length === wanted.size && before.every((part) => wanted.has(part.id));
+    if (!same && !document.activeElement?.matches("input, select")) location.reload();
+  }
+
+  const parts = (root) => [...root.querySelectorAll("[data-live]")].filter((part) => !part.parentElement.closest("[data-live]"));
+
+  // What gives the focus back to what has it now, or to what has come in its place: by its id, or as the same link.
+  function focused() {
+    const one = document.activeElement;
+    const id = one?.closest("[id]")?.id;
+    return () => {
+      if (!id || document.activeElement !== document.body) return;
+      const place = document.getElementById(id);
+      const same = one.id ? place : [...(place?.querySelectorAll("a[href]") ?? [])].find((link) => link.href === one.href);
+      same?.focus();
+    };
   }
 
   function soon() {
@@ -104,7 +121,7 @@
     for (const name of ["branch.changed", "delivery", "sync.finished"]) source.addEventListener(name, soon);
     source.addEventListener("sync.started", (event) => {
       const told = JSON.parse(event.data);
-      syncing(`${told.repository}@${told.branch}`);
+      syncing(`${told.repository}@${told.branch ?? ""}`);
       soon();
     });
   }
@@ -137,9 +154,9 @@
     return `${Math.round(seconds)} s`;
   }
 
-  function tick() {
-    for (const time of document.querySelectorAll("time[datetime]")) {
-      const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
+  function tick(root = document) {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const seconds = (Date.now() + skew - Date.parse(time.dateTime)) / 1000;
       const words = seconds >= 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
       if (time.textContent !== words) time.textContent = words;
     }
@@ -176,7 +193,7 @@
 
   // A page that nobody looks at holds no connection: browsers have six of them for all its tabs.
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
-  setInterval(tick, TICK);
+  setInterval(() => tick(), TICK);
   setInterval(() => document.hidden || soon(), LATE);
   connect();
 })();
