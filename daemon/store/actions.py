@@ -71,6 +71,13 @@ _PENDING = f"""
     ({_WAITING} OR EXISTS (SELECT 1 FROM outbox WHERE outbox.branch_id = state.branch_id
                            AND outbox.id > (SELECT scanned_id FROM action WHERE key = state.action)))
 """  # noqa: S608
+_FAILING = """
+    SELECT repository.owner || '/' || repository.name, count(*), min(state.last_error)
+    FROM action_state AS state JOIN branch ON branch.id = state.branch_id
+         JOIN repository ON repository.id = branch.repository_id
+    WHERE state.last_error IS NOT NULL
+    GROUP BY repository.id, repository.owner, repository.name ORDER BY repository.full_name
+"""
 _RECORDS = f"""
     SELECT action.key, action.kind, action.target, state.branch_id, repository.owner || '/' || repository.name,
            branch.name, {_PENDING}, state.attempts, state.run_after, state.commit_sha, state.last_error, state.note,
@@ -223,6 +230,11 @@ class Actions:
         with self._db.read():
             rows = self._db.execute(_RECORDS, (*(after or ("", -1)), limit)).fetchall()
         return [_record(row) for row in rows]
+
+    def failing(self) -> list[tuple[str, int, str]]:
+        """The repositories on whose branches actions fail, by name: on how many, and one of the errors."""
+        with self._db.read():
+            return [(row[0], int(row[1]), row[2]) for row in self._db.execute(_FAILING)]
 
     def counts(self) -> dict[str, int]:
         """How many actions there are, and on how many branches they wait or fail."""

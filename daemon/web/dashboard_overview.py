@@ -82,7 +82,9 @@ def _plain(value: bool | float | str) -> str:
     """``yes``, ``60``, or the text it is."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value if isinstance(value, str) else f"{value:g}"
+    if isinstance(value, str):
+        return value
+    return words.number(round(value)) if value == round(value) else f"{value:g}"
 
 
 def _told(call: Call, record: RepositoryRecord) -> Row:
@@ -153,9 +155,9 @@ def _troubles(call: Call, told: Sequence[Row], rows: Sequence[Row]) -> Iterator[
     for one in told:
         if one["webhook"] == WebhookHealth.MISSING.value:
             yield _trouble(one["full_name"], _missing(one), {"repository": one["full_name"], "state": "missing"})
-    failing = call.deps.actions.counts()["failed"]
-    if failing:
-        yield _trouble(f"{failing} failing action{'s' if failing > 1 else ''}", "See the actions of the repository.")
+    for name, count, error in call.deps.actions.failing():
+        what = f"{count} failing action{'s' if count > 1 else ''}: {error}"
+        yield {**_trouble(name, what), "url": words.repository_url(name, "/actions")}
 
 
 def _missing(one: Row) -> str:

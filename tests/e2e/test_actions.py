@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,10 @@ def test_a_failing_action_is_seen_everywhere_blocks_nothing_and_is_retried(
     assert daemon.get("/api/v1/status").json()["actions"] == {"configured": 2, "pending": 0, "failed": 1}
     metrics = daemon.get("/metrics").text
     assert 'headwater_action_runs_total{kind="command",outcome="done"} 1.0' in metrics
+    trouble = re.search(r'<a href="/repositories/octo/data/actions"[^>]*>octo/data</a>(.*?)</li>', daemon.get("/").text)
+    assert trouble is not None
+    assert "1 failing action" in trouble[1]
+    assert "exit code 4" in trouble[1]
     (branch,) = json.loads(daemon.cli("status", "--json").stdout)["branches"]
     assert {one["state"] for one in branch["actions"]} == {"done", "failed"}
     assert "exit code 4" in " ".join(daemon.cli("status").stdout.split())

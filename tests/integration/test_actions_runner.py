@@ -161,6 +161,9 @@ def test_a_failing_action_holds_up_no_other(acting: Acting) -> None:
     acting.act()
     assert len(acting.told()) == 1
     assert {record.state for record in acting.records()} == {"done", "failed"}
+    ((name, count, error),) = acting.bench_actions.failing()
+    assert (name, count) == ("octo/data", 1)
+    assert "exit code" in error
     assert sorted(acting.ended) == [("command", False), ("command", True)]
 
 

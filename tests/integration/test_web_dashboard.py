@@ -198,12 +198,15 @@ def test_the_budget_is_told_by_resource_and_of_an_app_by_account_too(admin):
     one = {"limit": 5000, "remaining": 4321, "reset_at": "2026-11-23T22:00:00.000Z", "paused_until": None}
     admin.status = {
         "github": {"budget": {"paused_until": None, "resources": {"core": one}}},
-        "polling": {"enabled": True},
+        "polling": {"enabled": True, "needed_per_hour": 1234567.0, "sentence": "it fits"},
     }
     body = admin.ask("/budget").body.decode()
     assert ">core</th>" in body
     assert "4\u2009321" in body
     assert "<dd>yes</dd>" in body
+    assert "<dd>1\u2009234\u2009567</dd>" in body
+    assert "<p>it fits</p>" in body
+    assert "<dt>sentence" not in body
     admin.status["github"]["budget"]["accounts"] = {"octo": {"resources": {"core": one}}}
     assert ">octo core</th>" in admin.ask("/budget").body.decode()
 
