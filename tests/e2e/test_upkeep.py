@@ -68,10 +68,12 @@ def test_a_backup_beside_a_busy_daemon_holds_what_was_accepted_before_it_began(
 
 
 def test_a_daemon_starts_from_a_backup_with_all_there_was(
-    repo: GitRepo, stopped: Daemon, github: StandIn, tmp_path: Path
+    repo: GitRepo, stopped: Daemon, github: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     told = json.loads(stopped.cli("backup", "copy.db", "--json", timeout=60).stdout)
     file = Path(told["path"])
+    assert file == tmp_path / "copy.db"
     assert told == {"path": str(file), "size": file.stat().st_size, "migration": LATEST, "integrity": "ok"}
     for left in stopped.folder.glob("headwater.db*"):
         left.unlink()

