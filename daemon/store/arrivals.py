@@ -62,6 +62,7 @@ class _Target:
     well: bool  # as it was before
     excused: bool  # it was told why no delivery would arrive
     suspect_sha: str | None
+    calls: bool = False
     healthy: bool = False
     announced: bool = False
 
@@ -124,7 +125,9 @@ class Arrivals:
         if attempts > 1 and target is not None:
             self._db.execute(_REVISE, (*row[4:8], *row[11:], id_))
         if target is not None:
+            before = target.wish.open_from
             target.wish.ask(Trigger.WEBHOOK, self._now)
+            target.calls = target.calls or target.wish.opens_sooner(before)
             target.announce(delivery.after)
         if delivery.hint_repository_id is not None:
             self._looks.add(delivery.hint_repository_id)
@@ -138,7 +141,8 @@ class Arrivals:
         """Write what the deliveries changed besides themselves."""
         for target in self._targets.values():
             wishes.save(self._db, target.wish)
-            self._db.tell(Topic.JOB)
+            if target.calls:  # not for each push of a burst
+                self._db.tell(Topic.JOB)
             if target.healthy and not target.well:
                 self._db.execute(_HEALTHY, (WebhookHealth.HEALTHY.value, target.repository_id))
             if target.announced:

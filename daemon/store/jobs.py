@@ -92,9 +92,10 @@ class Jobs:
     def _want(self, branch_id: int, trigger: Trigger, now: datetime) -> tuple[int, bool]:
         """The generation that includes this trigger, and whether it is news. Inside ``write``."""
         wish = wishes.load(self._db, branch_id, now)
+        before = wish.open_from
         news = wish.ask(trigger, now)
         wishes.save(self._db, wish)
-        if news:
+        if wish.opens_sooner(before):
             self._db.tell(Topic.JOB)
         return wish.wanted, news
 

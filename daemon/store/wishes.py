@@ -70,6 +70,15 @@ class Wish:
         """Whether something is wanted that no run has taken up yet."""
         return self.wanted > (self.claimed if self.leased else self.done)
 
+    @property
+    def open_from(self) -> str | None:
+        """From when on a worker may take it up, "" for at once; None while nobody may."""
+        return None if self.leased or self.parked or not self.waits else self.run_after or ""
+
+    def opens_sooner(self, than: str | None) -> bool:
+        """Whether those who wait for work must hear of it, who were told of it as ``open_from`` was before."""
+        return self.open_from is not None and (than is None or self.open_from < than)
+
     def ask(self, trigger: Trigger, now: datetime) -> bool:
         """Let a trigger in; whether that brings a run about that would not come without it."""
         if trigger is Trigger.POLL and self._rests(now):
@@ -153,7 +162,7 @@ class Wish:
 def load(db: Database, branch_id: int, now: datetime, *, lock: bool = False) -> Wish:
     """The wish of a branch, which every tracked one has. Inside ``write``. Raises LookupError.
 
-    ``lock`` keeps it from others who take deliveries in meanwhile: only where ``db.shared``.
+    ``lock`` keeps it from others who claim jobs or take deliveries in meanwhile: only where ``db.shared``.
     """
     row = db.execute(_LOAD + (" FOR UPDATE" if lock else ""), (instant_text(now), branch_id)).fetchone()
     if row is None:

@@ -380,8 +380,8 @@ def test_what_a_node_commits_is_heard_by_the_others_and_not_by_itself(
     own, ear = hears(teller), hears(other)
     teller.history.store_deliveries([delivery()], now=NOW)
     assert ear.next() is Topic.JOB
-    teller.apply(change("one"))
-    assert [ear.next(), ear.next()] == [Topic.JOB, Topic.CHANGE]
+    teller.apply(change("one"))  # the push that it begins with is one more to a job that was told of already
+    assert ear.next() is Topic.CHANGE
     with suppress(LookupError), teller.db.write():
         teller.db.tell(Topic.TRACKED)
         raise LookupError
@@ -402,8 +402,8 @@ def test_a_listener_whose_connection_is_ended_hears_again_and_looks_at_everythin
     assert terminate(engine, path) >= 1
     teller.want()  # nobody hears that
     ear.all()
-    teller.want(Trigger.MANUAL)
-    assert ear.next() is Topic.JOB
+    teller.apply(change("one"))
+    assert ear.next() is Topic.CHANGE
 
 
 def test_where_nothing_can_be_heard_that_is_said_once_and_a_stop_does_not_wait(
