@@ -237,8 +237,8 @@ class Database:
         undone alone when it raises.
 
         Not ``alone`` is for contents, which nothing shows yet: others may then write meanwhile, where the engine can.
-        ``together`` is for deliveries: only others that are ``together`` may write meanwhile, in other processes, and
-        only where ``shared``. Locks on rows must keep those apart.
+        ``together`` is for deliveries and claims: only others that are ``together`` may write meanwhile, in other
+        processes, and only where ``shared``. Locks on rows must keep those apart.
         Raises StoreUnavailable (locked, full, I/O error) and RuntimeError inside ``read``.
         """
         mode = getattr(self._local, "mode", None)

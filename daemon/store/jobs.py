@@ -38,21 +38,37 @@ _JOINED = """
 """
 _OPEN = "job.wanted_generation > job.done_generation AND NOT job.parked AND branch.tracked AND repository.tracked"
 _CLAIMABLE = f"""
-    SELECT job.branch_id, repository.id, repository.owner, repository.name, repository.github_id, branch.name,
-           job.token, job.sighting
+    SELECT job.id
     {_JOINED}
     WHERE {_OPEN}
       AND (job.run_after IS NULL OR job.run_after <= ? OR job.run_after > ?)
       AND (job.lease_owner IS NULL OR job.lease_until <= ? OR job.lease_until > ?)
+      {{among}}
+    ORDER BY job.priority, job.wanted_at, job.id LIMIT 1
 """
-_FIRST = " ORDER BY job.priority, job.wanted_at, job.id LIMIT 1"
-_LEASE = "UPDATE job SET lease_owner = ?, lease_until = ?, token = ? WHERE id = ?"
+# Claims share their turn with those of other daemons, and with deliveries: all of a claim is about one job, whose row
+# it locks as it finds it, and whoever has a row just now, a claim or a delivery, is not waited for. All else that
+# writes to jobs takes a turn alone.
+_PASSING_OVER = "FOR UPDATE OF job SKIP LOCKED"
+_WAITING = "FOR UPDATE OF job"
+# How often in a row that may find nothing although there is something: a job that deliveries to several daemons have
+# locked all the time, each as soon as the one before lets go, would never be free.
+_MOST_PASSED_OVER = 20
+_CLAIM = """
+    UPDATE job SET lease_owner = ?, lease_until = ?, token = token + 1 WHERE id = ({claimable} {lock})
+    RETURNING branch_id, token
+"""
+_CLAIMED = f"""
+    SELECT repository.id, repository.owner, repository.name, repository.github_id, branch.name, job.sighting
+    {_JOINED} WHERE job.branch_id = ?
+"""
 _RENEW = "UPDATE job SET lease_until = ? WHERE id = ? AND token = ? AND lease_owner IS NOT NULL"
 _RELEASE = """
     UPDATE job SET lease_owner = NULL, lease_until = NULL WHERE id = ? AND token = ? AND lease_owner IS NOT NULL
 """
 _PARK_UNREADABLE = """
-    UPDATE job SET parked = TRUE, triggers = '[]', sighting = NULL, wanted_at = NULL, run_after = NULL, last_error = ?
+    UPDATE job SET parked = TRUE, triggers = '[]', sighting = NULL, wanted_at = NULL, run_after = NULL, last_error = ?,
+                   lease_owner = NULL, lease_until = NULL
     WHERE branch_id = ?
 """
 _NOTE = "UPDATE job SET last_error = ?, sighting = ? WHERE id = ?"
@@ -69,6 +85,7 @@ class Jobs:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._passed_over = 0
 
     # -- wanting ----------------------------------------------------------------------------------
 
@@ -109,43 +126,51 @@ class Jobs:
         Pushes and people first, then whoever waits longest; only of ``branch_ids`` when they are given. An attempt
         counts here, so that a job which kills the process is counted too. One whose row cannot be read is parked.
         """
-        with self._db.read():  # most looks find nothing: those must not queue for the right to write
-            if self._claimable(now, branch_ids) is None:
+        at, far = instant_text(now), instant_text(now + _CLOCK_JUMP)
+        among = "" if branch_ids is None else f"AND job.branch_id IN ({','.join('?' * len(branch_ids))})"
+        claimable, params = _CLAIMABLE.format(among=among), (at, far, at, far, *(branch_ids or ()))
+        with self._db.read():  # most looks find nothing: those must not write
+            if self._db.execute(claimable, params).fetchone() is None:
                 return None
-        with self._db.write():
-            while (row := self._claimable(now, branch_ids)) is not None:
+        sql = _CLAIM.format(claimable=claimable, lock=self._lock())
+        lease = (owner, instant_text(now + timedelta(seconds=lease_seconds)))
+        with self._db.write(together=True):
+            while rows := self._db.execute(sql, (*lease, *params)).fetchall():
+                branch_id, token = rows[0]
+                self._passed_over = 0
                 try:
-                    with self._db.write():
-                        return self._take(row, owner, now, now + timedelta(seconds=lease_seconds))
+                    return self._claimed(branch_id, token, now)
                 except (ValueError, TypeError) as error:  # others wait behind it
                     why = f"what the store holds about this job cannot be read ({error}); parked until it is asked for"
-                    self._db.execute(_PARK_UNREADABLE, (optional_plain(why), row[0]))
+                    self._db.execute(_PARK_UNREADABLE, (optional_plain(why), branch_id))
+        self._passed_over += 1
         return None
 
-    def _claimable(self, now: datetime, branch_ids: Sequence[int] | None) -> Any:
-        at, far = instant_text(now), instant_text(now + _CLOCK_JUMP)
-        among = "" if branch_ids is None else f" AND job.branch_id IN ({','.join('?' * len(branch_ids))})"
-        return self._db.execute(_CLAIMABLE + among + _FIRST, (at, far, at, far, *(branch_ids or ()))).fetchone()
+    def _lock(self) -> str:
+        if not self._db.shared:
+            return ""
+        return _PASSING_OVER if self._passed_over < _MOST_PASSED_OVER else _WAITING
 
-    def _take(self, row: Any, owner: str, now: datetime, until: datetime) -> Claim:
-        branch_id, repository_id, repository_owner, name, github_id, branch, token, sighting = row
+    def _claimed(self, branch_id: int, token: int, now: datetime) -> Claim:
+        """The claim of a job that is leased already; what it takes up is written last."""
         wish = wishes.load(self._db, branch_id, now)
         wish.claim(now)
-        wishes.save(self._db, wish)
-        self._db.execute(_LEASE, (owner, instant_text(until), token + 1, wish.job_id))
-        return Claim(
+        repository_id, owner, name, github_id, branch, sighting = self._db.execute(_CLAIMED, (branch_id,)).fetchone()
+        claim = Claim(
             job_id=wish.job_id,
             branch_id=branch_id,
             repository_id=repository_id,
-            repository=RepositoryRef(repository_owner, name, github_id),
+            repository=RepositoryRef(owner, name, github_id),
             branch=branch,
-            token=token + 1,
+            token=token,
             generation=wish.claimed,
             triggers=tuple(Trigger(asked.trigger) for asked in wish.asked),
             attempt=wish.attempts,
             wanted_at=instant_value(wish.wanted_at or instant_text(now)),
             sighting=_sighting(sighting),
         )
+        wishes.save(self._db, wish)
+        return claim
 
     def renew(self, claim: Claim, *, now: datetime, lease_seconds: float) -> bool:
         """Prolong the lease to ``lease_seconds`` from ``now``; False when the claim is lost."""

@@ -2,8 +2,8 @@
 
 Writes take turns, through all daemons, by one advisory lock that ends with the transaction: so what is true on SQLite
 with its one writer is true here, and nobody's SQL needs to think of anybody else's. Two kinds go without: contents,
-nearly all of the bytes, take no turn, because nothing shows them yet; deliveries share one turn with the deliveries of
-other daemons, and keep out of each other's way by locks on rows (see ``arrivals``).
+nearly all of the bytes, take no turn, because nothing shows them yet; deliveries and claims share one turn with those
+of other daemons, and keep out of each other's way by locks on rows (see ``arrivals`` and ``jobs``).
 Every setting is made in the transaction it is for, and nothing of a session is used: a pooler may give each
 transaction another one.
 """

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,7 +25,7 @@ from daemon.config import Config, StorageSettings
 from daemon.core import Core
 from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, StoreUnavailable
 from daemon.metrics import Metrics
-from daemon.model import DeliveryStatus, NodeRecord, Topic, Trigger
+from daemon.model import Claim, DeliveryStatus, NodeRecord, Topic, Trigger
 from daemon.store import listening
 from daemon.store.feed import Feed
 from daemon.store.nodes import Nodes
@@ -334,6 +335,98 @@ def test_the_ids_of_changes_have_no_hole_and_come_in_the_order_of_their_commits(
     nodes[1].apply(change("two", removed=(b"a",)), now=later(1), before=sha("one"))
     assert [one.id for one in Feed(nodes[0].db).page(None, limit=10).items] == [1, 2]
     assert Feed(nodes[1].db).newest() == 2
+
+
+# -- claims -----------------------------------------------------------------------------------------------
+
+
+def several(make: Callable[..., Bench], count: int, nodes: int = 2) -> list[Bench]:
+    """Nodes with that many jobs that may be claimed."""
+    made = [make().begin(), *(make() for _ in range(nodes - 1))]
+    made[0].repositories.track([rule("octo/data", *(f"b{number:03}" for number in range(count)))], now=NOW)
+    ids = [row[0] for row in made[0].rows("SELECT id FROM branch WHERE name LIKE 'b%' ORDER BY id")]
+    made[0].jobs.want(ids, Trigger.MANUAL, now=NOW)
+    return made
+
+
+class Pause:
+    """Stops a node inside the transaction that leases a job, until it is let go."""
+
+    def __init__(self, node: Bench) -> None:
+        self.inside, self.on = threading.Event(), threading.Event()
+        node.db._on_statement = self._seen
+
+    def _seen(self, text: str, _seconds: float) -> None:
+        if text.lstrip().startswith("UPDATE job SET lease_owner") and not self.inside.is_set():
+            self.inside.set()
+            assert self.on.wait(SECONDS)
+
+
+def test_nodes_that_claim_at_once_never_get_the_same_job(make: Callable[..., Bench]) -> None:
+    nodes = several(make, 120, nodes=3)
+
+    def drain(node: Bench) -> list[Claim]:
+        claims = []
+        while (claim := node.claim()) is not None or node.jobs.counts(NOW).pending:
+            claims += [claim] if claim else []
+        return claims
+
+    told = in_threads(*[lambda node=node: drain(node) for node in nodes * 2])
+    claims = [claim for one in told for claim in one]
+    assert len(claims) == len({claim.branch_id for claim in claims}) == 120
+    assert {claim.token for claim in claims} == {1}
+    assert sum(bool(one) for one in told) > 1
+
+
+def test_claims_wait_neither_for_each_other_nor_for_a_delivery(make: Callable[..., Bench]) -> None:
+    first, second = several(make, 3)
+    third = make()
+    pause = Pause(first)
+    second.db._busy_seconds = 0.5
+
+    def others() -> tuple[Claim | None, Claim | None]:
+        assert pause.inside.wait(SECONDS)
+        try:
+            with third.db.write(together=True):
+                third.db.execute("SELECT id FROM job WHERE lease_owner IS NULL ORDER BY id DESC LIMIT 1 FOR UPDATE")
+                return second.claim(), second.claim()
+        finally:
+            pause.on.set()
+
+    taken, (other, none) = in_threads(first.claim, others)
+    assert none is None
+    assert taken.branch_id != other.branch_id
+
+
+def test_a_push_while_its_job_is_being_claimed_is_not_lost_and_loses_nothing(make: Callable[..., Bench]) -> None:
+    first, second = known(make)
+    pause = Pause(first)
+
+    def push() -> list[DeliveryStatus]:
+        assert pause.inside.wait(SECONDS)
+        threading.Timer(0.2, pause.on.set).start()  # while the delivery waits for the row
+        return second.history.store_deliveries([delivery(2)], now=NOW)
+
+    claim, stored = in_threads(first.claim, push)
+    assert (claim.generation, stored) == (1, [DeliveryStatus.ACCEPTED])
+    assert second.rows(
+        "SELECT wanted_generation, claimed_generation, attempts, lease_owner FROM job WHERE branch_id = 1"
+    ) == [(2, 1, 1, "worker")]
+    assert turns(first) == []
+
+
+def test_a_job_that_others_have_locked_whenever_it_is_looked_at_is_waited_for_in_the_end(
+    make: Callable[..., Bench], engine: Engine, path: Path
+) -> None:
+    (node,) = several(make, 1, nodes=1)
+    with psycopg.connect(engine.url(path)) as other:
+        other.execute("SELECT id FROM job FOR UPDATE")
+        assert [node.claim() for _ in range(20)] == [None] * 20
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(node.claim)
+            wait_for(lambda: engine.outside(path, "SELECT 1 FROM pg_locks WHERE NOT granted"), "the claim to wait")
+            other.rollback()
+            assert waiting.result(SECONDS) is not None
 
 
 # -- what nodes tell each other -----------------------------------------------------------------------
