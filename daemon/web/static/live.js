@@ -7,7 +7,8 @@
   const LATE = 30000; // and when nothing is told: ages and polls move on
   const TICK = 5000;
   const RETRY = 5000;
-  const SKEW = 2000; // the daemon tells its time in whole seconds
+  const SECOND = 1000;
+  const SKEW = 2 * SECOND; // the daemon tells its time in whole seconds
   const notice = document.getElementById("notice");
   const live = document.getElementById("live");
   let source = null;
@@ -53,7 +54,7 @@
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       // The session has ended, or what this was about is not there any more.
       if (answer.redirected || answer.status === 404) return void location.reload();
-      const off = Date.parse(answer.headers.get("Date")) - Date.now();
+      const off = Date.parse(answer.headers.get("Date")) + SECOND / 2 - Date.now();
       skew = Math.abs(off) > SKEW ? off : 0;
       if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch {
@@ -157,7 +158,7 @@
   function tick(root = document) {
     for (const time of root.querySelectorAll("time[datetime]")) {
       const seconds = (Date.now() + skew - Date.parse(time.dateTime)) / 1000;
-      const words = seconds >= 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
+      const words = seconds > -1 ? `${span(Math.max(seconds, 0))} ago` : `in ${span(-seconds)}`;
       if (time.textContent !== words) time.textContent = words;
     }
   }
