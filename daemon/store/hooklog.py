@@ -28,7 +28,12 @@ _READ = """
     WHERE id = ?
 """
 _ANEW = "UPDATE repository SET webhook_reason = NULL, hook_log_due_at = NULL WHERE id = ?"
-_UNHOOKED = "UPDATE repository SET webhook_reason = ? WHERE id = ? AND webhook <> ?"
+# One that is healthy though its log was never read has deliveries come by another URL, or from an organisation.
+_UNHOOKED = """
+    UPDATE repository SET webhook_reason = ?, webhook = CASE WHEN webhook = 'healthy' THEN 'unknown' ELSE webhook END,
+                          hook_log_until = CASE WHEN webhook = 'healthy' THEN NULL ELSE hook_log_until END
+    WHERE id = ? AND (webhook <> 'healthy' OR hook_log_until IS NOT NULL)
+"""
 _MISSING = """
     UPDATE repository SET webhook = ?, suspect_sha = NULL, suspect_branch = NULL, suspect_at = NULL WHERE id = ?
 """
@@ -93,11 +98,11 @@ class HookLog:
         with self._db.write():
             self._db.execute(_ANEW, (repository_id,))
 
-    def unhooked(self, repository_id: int, *, due_at: datetime, reason: str) -> None:
-        """Nothing is sent here: ``reason`` tells why, unless deliveries are known to come all the same."""
+    def unhooked(self, repository_id: int, *, due_at: datetime, reason: str) -> bool:
+        """Nothing is sent here: ``reason`` tells why. False where deliveries are known to come all the same."""
         with self._db.write():
             self.later(repository_id, due_at=due_at)
-            self._db.execute(_UNHOOKED, (plain(reason), repository_id, WebhookHealth.HEALTHY.value))
+            return bool(self._db.execute(_UNHOOKED, (plain(reason), repository_id)).rowcount)
 
     def read(self, repository_id: int, *, until: datetime, due_at: datetime, missed: int, reason: str | None) -> int:
         """The log was read up to ``until``, and told of so many missed pushes; how many of them are news.

@@ -195,7 +195,9 @@ class Recovery:
         placed = self._find(target, url)
         if placed is None or not placed.hook.active:
             due = self._clock.now() + timedelta(seconds=INTERVAL_SECONDS)
-            self._hook_log.unhooked(target.repository_id, due_at=due, reason=SWITCHED_OFF if placed else NO_HOOK)
+            reason = SWITCHED_OFF if placed else NO_HOOK
+            if self._hook_log.unhooked(target.repository_id, due_at=due, reason=reason):
+                self._look_in_time(target)
             return
         attempts = by_guid(self._deliveries(target, placed))
         arrived = self._hook_log.arrived([one.guid for one in attempts])
@@ -239,11 +241,14 @@ class Recovery:
     def _recover(self, target: LogTarget, branches: Sequence[BranchFacts], verdict: Verdict) -> None:
         name, count, words = target.repository.full_name, len(verdict.missed), verdict.missed[0].status
         log.warning("webhook.failed", repository=name, count=count, github=words)
-        now = self._clock.now()
-        if self._jobs.want([branch.id for branch in branches], Trigger.RECOVERY, now=now):
+        if self._jobs.want([branch.id for branch in branches], Trigger.RECOVERY, now=self._clock.now()):
             self._on_found()
-        # Its next look was set for as long as webhooks were thought to work.
-        self._repositories.look_by(target.repository_id, at=now + timedelta(seconds=self._interval_seconds()))
+        self._look_in_time(target)
+
+    def _look_in_time(self, target: LogTarget) -> None:
+        """Its next poll was set for as long as webhooks were thought to work."""
+        at = self._clock.now() + timedelta(seconds=self._interval_seconds())
+        self._repositories.look_by(target.repository_id, at=at)
 
     def _conclude(self, target: LogTarget, verdict: Verdict, *, until: datetime) -> None:
         seconds = SETTLED_SECONDS if verdict.unsettled else INTERVAL_SECONDS

@@ -230,13 +230,6 @@ def test_without_a_hook_that_leads_here_that_is_the_reason(watcher: Watcher) -> 
     assert watcher.facts == (WebhookHealth.UNKNOWN, 0, None)
 
 
-def test_deliveries_that_come_another_way_need_no_hook_of_the_repository(watcher: Watcher) -> None:
-    watcher.bench.announce(watcher.bench.repo.head(), watcher.push(200, guid="app"), guid="app")
-    watcher.github.deliveries.remove_hook(watcher.github.deliveries.records()[0].hook.id)
-    watcher.look()
-    assert watcher.facts == (WebhookHealth.HEALTHY, 0, None)
-
-
 def test_an_organisations_hook_has_a_log_for_all_its_repositories(make: Callable[..., Watcher], repo: GitRepo) -> None:
     watcher = make(repositories_rules=(Rule(), Rule(name="b")))
     watcher.github.scopes = "repo, admin:org_hook"
@@ -273,6 +266,41 @@ def test_every_new_repository_without_a_webhook_says_so_soon(make: Callable[...,
     assert told == [NO_HOOK] * 5 + [None]  # five a round
     watcher.look(after=8)
     assert [one.webhook_reason for one in watcher.bench.repositories.every()] == [NO_HOOK] * 6
+
+
+@pytest.mark.parametrize("switched_off", [True, False])
+def test_a_webhook_that_was_well_and_is_gone_is_told_and_polling_takes_over(
+    watcher: Watcher, switched_off: bool
+) -> None:
+    watcher.bench.announce(watcher.bench.repo.head(), watcher.push(200, guid="one"), guid="one")
+    watcher.bench.settle()
+    watcher.look()
+    assert watcher.facts == (WebhookHealth.HEALTHY, 0, None)
+    watcher.bench.time.advance(HOUR)
+    watcher.bench.poller.tick()
+    assert wait_seconds(watcher) > 60
+    (hook,) = watcher.github.deliveries.hooks(watcher.github.repository("octo/data").id)
+    if switched_off:
+        hook.active = False
+    else:
+        watcher.github.deliveries.remove_hook(hook.id)
+    watcher.look(after=8)
+    assert watcher.facts == (WebhookHealth.UNKNOWN, 0, SWITCHED_OFF if switched_off else NO_HOOK)
+    assert wait_seconds(watcher) <= 60
+
+
+def test_deliveries_that_come_another_way_need_no_hook_of_the_repository(watcher: Watcher) -> None:
+    watcher.github.deliveries.remove_hook(
+        watcher.github.deliveries.hooks(watcher.github.repository("octo/data").id)[0].id
+    )
+    watcher.look()
+    for guid in ("one", "two"):
+        watcher.bench.announce(watcher.bench.repo.head(), watcher.push(200, guid=guid), guid=guid)
+        watcher.bench.settle()
+        assert watcher.facts == (WebhookHealth.HEALTHY, 0, None)
+        watcher.look()
+        watcher.look()
+    assert watcher.facts == (WebhookHealth.HEALTHY, 0, None)
 
 
 def test_a_webhook_that_was_changed_is_looked_at_anew(watcher: Watcher) -> None:
