@@ -161,9 +161,12 @@ def _troubles(call: Call, told: Sequence[Row], rows: Sequence[Row]) -> Iterator[
 
 
 def _missing(one: Row) -> str:
-    why = one.get("webhook_reason") or "Polling finds what no delivery announced"
-    count = one["missed_webhooks"]
-    return f"{why} ({count} so far): see the webhook's recent deliveries in the repository's settings on GitHub."
+    missed = f"Polling found {one['missed_webhooks']} that no delivery announced"
+    why = one.get("webhook_reason")
+    if why and "`headwater" in why:  # it says what to do
+        return f"{missed}: {why}"
+    settings = "see the webhook's recent deliveries in the repository's settings on GitHub"
+    return f"{missed}: {why}; {settings}" if why else f"{missed}: {settings}"
 
 
 def _trouble(where: str, what: str, row: Row | None = None) -> Row:

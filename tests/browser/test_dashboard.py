@@ -102,6 +102,14 @@ def test_what_is_said_beside_a_name_is_not_as_bold_as_the_name(daemon: Daemon, v
     assert node.evaluate("one => getComputedStyle(one).fontWeight") == "550"
 
 
+def test_a_daemon_that_does_not_answer_the_button_is_told_in_words(daemon: Daemon, visit: Visit, watch: Watch) -> None:
+    watch.expected = ("ERR_FAILED",)
+    page = live(visit(daemon))
+    page.route("**/sync", lambda route: route.abort())
+    page.get_by_role("button", name="Sync now: octo/data@main").click()
+    expect(page.locator("#notice")).to_have_text("No sync was started. The daemon does not answer.")
+
+
 def test_the_focus_stays_on_a_link_whose_row_is_written_anew(
     daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit
 ) -> None:
@@ -324,6 +332,16 @@ def test_a_page_whose_session_ended_goes_to_the_login(locked: Daemon, visit: Vis
 
 
 # -- for everybody ----------------------------------------------------------------------------------
+
+
+def test_no_width_cuts_a_table_off(hostile: Daemon, visit: Visit) -> None:
+    page = visit(hostile)
+    for path in PAGES:
+        page.goto(path)
+        for width in (901, 1024, 1101):
+            page.set_viewport_size({"width": width, "height": 800})
+            cut = "[...document.querySelectorAll('.frame')].filter((one) => one.scrollWidth > one.clientWidth).length"
+            assert page.evaluate(cut) == 0, f"{path} at {width}"
 
 
 def test_a_phone_needs_no_sideways_scroll(hostile: Daemon, visit: Visit) -> None:

@@ -20,6 +20,8 @@ from web_peer import Reply
 from daemon.clock import Clock
 from daemon.model import Delivery, DeliveryStatus, NodeRecord, RemoteRepository, Sample
 from daemon.store.glance import Glance
+from daemon.store.hooklog import HookLog
+from daemon.triggers.recovery import NO_HOOK
 from daemon.version import __version__
 from daemon.web import static
 from daemon.web.admin import make_admin_app, pages
@@ -138,8 +140,13 @@ def test_missing_webhooks_are_told_with_their_number(admin):
     admin.repositories.suspect(repository_id, branch="main", sha="2" * 40, at=NOW)
     assert admin.repositories.settle_suspects(before=NOW + timedelta(minutes=1), now=NOW) == 1
     body = admin.ask("/").body.decode()
-    assert "1 so far" in body
+    assert "Polling found 1 that no delivery announced" in body
+    assert "see the webhook&#x27;s recent deliveries" in body or "see the webhook&#39;s recent deliveries" in body
     assert "1 missed" in body
+    HookLog(admin.database).unhooked(repository_id, due_at=NOW, reason=NO_HOOK)
+    body = admin.ask("/").body.decode()
+    assert "`headwater hooks install` makes one</span>" in body
+    assert "recent deliveries" not in body
 
 
 def test_the_branches_are_filtered_by_name_and_state(admin):

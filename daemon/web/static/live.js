@@ -177,7 +177,8 @@
       if (answer.redirected && new URL(answer.url).pathname === "/login") return void location.reload();
       if (!answer.ok) throw new Error(await reason(answer));
     } catch (error) {
-      notice.textContent = `No sync was started. ${error.message}`;
+      const why = error instanceof TypeError ? "The daemon does not answer." : error.message; // fetch's, in a browser's words
+      notice.textContent = `No sync was started. ${why}`;
       notice.hidden = false;
     } finally {
       button.disabled = false;
