@@ -28,7 +28,14 @@ _LOOK_SECONDS = 0.5  # between two looks whether to stop
 _PROOF_SECONDS = 2.0  # how soon what is told is heard, where it is heard at all
 _SILENCE_SECONDS = 20.0  # every daemon tells that it lives every 5 s: whoever does not even hear himself is deaf
 _FIRST_WAIT_SECONDS = 1.0
+_ALL_THE_SAME = "other daemons' work is found by looking every second"
 _LONGEST_WAIT_SECONDS = 60.0
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """Whether transactions may each be given another session: a LISTEN would stay behind in one of them."""
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row is None or row[0] != connection.info.backend_pid
 
 
 def telling(own: str, topics: Iterable[Topic]) -> str:
@@ -87,14 +94,13 @@ class Listening:
 
     def _listen(self, connection: Connection) -> str:
         """Hear until nothing more is heard; why not."""
+        if _is_pooled(connection):
+            return f"a connection pooler is between; {_ALL_THE_SAME}"
         connection.execute(f"LISTEN {_CHANNEL}")
-        # A pooler may take the LISTEN and never pass anything on; only what comes is proof.
+        # Who is between may take the LISTEN and never pass anything on: only what comes is proof.
         self._beat()
         if not self._hears(connection, _PROOF_SECONDS):
-            return (
-                "what is told does not arrive: a connection pooler in transaction mode is between, or the server is "
-                "slow; other daemons' work is found by looking every second, and listening is tried again later"
-            )
+            return f"what is told does not arrive; {_ALL_THE_SAME}"
         self._wait_seconds = _FIRST_WAIT_SECONDS
         self._say("store.listening")
         for call in self._calls.values():  # whatever was told meanwhile

@@ -1,0 +1,59 @@
+"""Daemons that reach their database by way of PgBouncer in transaction mode, few sessions for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from engines import Engine, Server
+from harness import Daemon, assert_equal_to_git
+from pgbouncer import Bouncer
+
+from daemon.demo.standin import StandIn
+from daemon.demo.standin.gitrepo import GitRepo
+
+PUSHES = 20
+
+
+@pytest.fixture
+def bouncer(postgres: Server) -> Iterator[Bouncer]:
+    bouncer = Bouncer(postgres)
+    yield bouncer
+    bouncer.close()
+
+
+@pytest.fixture
+def url(postgres: Server, bouncer: Bouncer, tmp_path: Path) -> Iterator[str]:
+    engine = Engine(postgres)
+    yield bouncer.through(engine.url(tmp_path / "nodes"))
+    engine.close()
+
+
+def test_what_is_accepted_through_a_pooler_is_synced_although_one_is_killed(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon], url: str, bouncer: Bouncer
+) -> None:
+    nodes = [make_daemon(storage=url).start() for _ in range(2)]
+    nodes[0].wait_head(repo.head())
+    hook = github.hook("octo/data", nodes[0].webhook_url, nodes[0].secret)
+    accepted = []
+    for number in range(PUSHES):
+        if number == PUSHES // 2:
+            nodes[1].kill()
+        hook.url = nodes[number % 2 if number < PUSHES // 2 else 0].webhook_url
+        before = repo.head()
+        accepted.append(repo.commit({f"pushed/{number}.txt": b"%d\n" % number}))
+        told = github.push("octo/data", "main", before, accepted[-1])
+        assert told is not None
+        assert (told.status, b'"accepted"' in told.body) == (200, True), told.body
+    nodes[0].wait_head(accepted[-1], seconds=90)  # the lease of the one that was killed ends after 60
+    nodes[0].wait_idle(seconds=90)
+    assert_equal_to_git(nodes[0], repo)
+    assert {one["after"] for one in nodes[0].items("/api/v1/deliveries")} == set(accepted)
+    assert [line["reason"].partition(";")[0] for line in nodes[0].log_lines("store.not_listening")] == [
+        "a connection pooler is between"
+    ]
+    assert nodes[0].log_lines("run.unexpected_error") == []
+    assert nodes[0].cli("verify").returncode == 0
+    assert nodes[0].stop() == 0
+    assert "ERROR" not in bouncer.log()
