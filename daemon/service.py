@@ -502,8 +502,9 @@ class Service:
     def _beat(self) -> None:
         try:
             self._core.node.beat()
-            if self._core.database.shared:
-                self._core.refresh()  # what other nodes have learnt
+            # What other nodes have learnt; who is told of it need not read all there is every time.
+            if self._core.database.shared and not (self._listener and self._listener.hears()):
+                self._core.refresh()
         except StoreUnavailable as error:
             log.warning("node.heartbeat_failed", error=str(error))
 

@@ -66,6 +66,7 @@ class Listening:
         self._stopping = threading.Event()
         self._wait_seconds = _FIRST_WAIT_SECONDS
         self._said: str | None = None
+        self._hearing = False
         self._thread = threading.Thread(target=self._run, name="store-listener", daemon=True)
 
     def start(self) -> None:
@@ -74,6 +75,10 @@ class Listening:
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join(_STOP_SECONDS)
+
+    def hears(self) -> bool:
+        """Whether what others tell arrives."""
+        return self._hearing
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -87,6 +92,7 @@ class Listening:
             except Exception as error:
                 log.error("store.listening_failed", exc_info=error)
                 why = "of an error of its own"
+            self._hearing = False
             if not self._stopping.is_set():
                 self._say("store.not_listening", why)
                 self._stopping.wait(self._wait_seconds)
@@ -103,6 +109,7 @@ class Listening:
             return f"what is told does not arrive; {_ALL_THE_SAME}"
         self._wait_seconds = _FIRST_WAIT_SECONDS
         self._say("store.listening")
+        self._hearing = True
         for call in self._calls.values():  # whatever was told meanwhile
             call()
         while self._hears(connection, _SILENCE_SECONDS):

@@ -199,6 +199,21 @@ def test_a_push_to_a_node_whose_workers_are_busy_is_synced_by_another_at_once(
     hold.release()
 
 
+def test_a_repository_that_one_node_is_told_to_track_no_more_is_none_for_the_other_either(
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
+) -> None:
+    github.add("octo/more", repo.path)
+    nodes = [make_node(repositories=("octo/data", "octo/more")).start() for _ in range(2)]
+    for node in nodes:
+        listens(node)
+        node.wait_head(repo.head(), name="octo/more")
+    push = {"ref": "refs/heads/main", "after": repo.head(), "repository": {"full_name": "octo/more"}, "commits": []}
+    assert nodes[1].deliver(push).json()["status"] == "accepted"
+    nodes[0].write_config(repositories=("octo/data",))
+    nodes[0].hangup()
+    wait_for(lambda: nodes[1].deliver(push).json()["status"] == "ignored", "the other node to know", seconds=20)
+
+
 def test_a_change_is_acted_on_once_whichever_node_made_it_and_whoever_is_killed(
     repo: GitRepo, make_node: Callable[..., Daemon], tmp_path: Path
 ) -> None:

@@ -495,6 +495,7 @@ def test_a_listener_whose_connection_is_ended_hears_again_and_looks_at_everythin
     assert terminate(engine, path) >= 1
     teller.want()  # nobody hears that
     ear.all()
+    assert ear.listener.hears()
     teller.apply(change("one"))
     assert ear.next() is Topic.CHANGE
 
@@ -516,6 +517,7 @@ def test_where_nothing_can_be_heard_that_is_said_once_and_a_stop_does_not_wait(
     listener.stop()
     assert time.monotonic() - started < 1
     assert not listener._thread.is_alive()
+    assert not listener.hears()
     assert capsys.readouterr().out.count("store.not_listening") == 1
     assert heard == []
 
