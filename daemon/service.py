@@ -69,6 +69,7 @@ ADDRESSES_SECONDS = 30.0
 DISCOVERY_SECONDS = 1.0
 WATCH_SECONDS = 1.0
 BUDGET_SECONDS = 1.0
+TRACKING_SECONDS = 60.0  # between two looks at what other nodes have learnt, who tell of it
 SAMPLE_SECONDS = 60.0
 LAG_INTERVAL_SECONDS = 1.0
 STATUS_SECONDS = 15.0
@@ -249,6 +250,8 @@ class Service:
         self._scheduler.every("watch", WATCH_SECONDS, self._watch)
         self._scheduler.every("sample", SAMPLE_SECONDS, self._samples.take, at_once=True)
         self._scheduler.every("heartbeat", HEARTBEAT_SECONDS, self._beat)
+        if self._core.database.shared:  # as with all else that is told: sooner so, and found without it
+            self._scheduler.every("tracking", TRACKING_SECONDS, self._hear_of_tracked)
         self._scheduler.soon("index", self._index)  # what a kill has left
         self._scheduler.soon("neighbours", self._look_for_neighbours)
         self._scheduler.soon("prune", self._sweep_pruned)
