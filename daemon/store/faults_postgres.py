@@ -33,6 +33,8 @@ _UNAVAILABLE_CLASSES = {
     "XX": "is damaged",
 }
 _NOT_ALLOWED = "42501"
+# https://www.postgresql.org/docs/current/limits.html; what repeats itself is compressed first, and may be longer
+_TOO_LONG = "54000"
 
 
 def explained(error: psycopg.Error, name: str) -> StoreError:
@@ -44,6 +46,9 @@ def explained(error: psycopg.Error, name: str) -> StoreError:
         return StoreInterrupted(f"{name} was cut off ({told})")
     if reason := _UNAVAILABLE.get(code) or _UNAVAILABLE_CLASSES.get(code[:2]):
         return StoreUnavailable(f"{name} {reason} ({told})")
+    if code == _TOO_LONG:
+        why = "a path, or a folder's with its parent's, or an entity's id has more than some 2,600 bytes, which"
+        return StoreError(f"{why} PostgreSQL cannot index; a store on SQLite takes it ({told})")
     return StoreError(f"{name} refused a statement: {told}")
 
 

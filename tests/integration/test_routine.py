@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,6 +60,20 @@ def test_a_first_sync_stores_every_kind_of_entry_exactly(bench: Bench) -> None:
     assert result.outcome is Outcome.UPDATED
     bench.assert_equal_to_git()
     assert bench.facts().tree_verified is True
+
+
+def test_a_path_of_four_thousand_bytes_is_stored_or_refused_with_the_reason(bench: Bench) -> None:
+    names = (hashlib.sha512(b"%d" % number).hexdigest() for number in range(31))  # nothing that repeats itself
+    path = "/".join(names)[:3_990]
+    bench.repo.commit({path: b"deep\n"})
+    result = bench.sync()
+    if bench.database.shared:
+        assert "a path" in str(result.error)
+        assert "SQLite takes it" in str(result.error)
+        assert bench.facts().head_sha is None
+        bench.repo.commit({path: None, "another.txt": b"1\n"})
+        assert bench.sync().outcome is Outcome.UPDATED
+    bench.assert_equal_to_git()
 
 
 def test_a_first_sync_of_many_files_costs_four_requests(bench: Bench) -> None:
