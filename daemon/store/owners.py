@@ -26,7 +26,8 @@ _HINT = """
 """
 _LOOKED = """
     UPDATE owner SET looked_at = ?, failures = 0, last_error = NULL,
-                     next_look_at = CASE WHEN hinted_at > ? THEN ? ELSE ? END
+                     next_look_at = CASE WHEN hinted_at > ? THEN ? WHEN next_look_at > ? AND next_look_at <= ?
+                                         THEN next_look_at ELSE ? END
     WHERE configured_as = ?
 """
 _FAILED = "UPDATE owner SET failures = failures + 1, last_error = ?, next_look_at = ? WHERE configured_as = ?"
@@ -103,9 +104,14 @@ class Owners:
             for row, count in zip(rows, counts, strict=True)
         ]
 
-    def looked(self, key: str, *, at: datetime, hinted_since: datetime, again_at: datetime, next_at: datetime) -> None:
-        """A look that began ``at`` succeeded; the next is ``again_at`` where a hint came after ``hinted_since``."""
-        times = (at, hinted_since, again_at, next_at)
+    def looked(
+        self, key: str, *, at: datetime, ended: datetime, hinted_since: datetime, again_at: datetime, next_at: datetime
+    ) -> None:
+        """A look that began ``at`` succeeded; the next is ``again_at`` where a hint came after ``hinted_since``.
+
+        A reload in between has made it due anew, and so it stays.
+        """
+        times = (at, hinted_since, again_at, at, ended, next_at)
         with self._db.write():
             self._db.execute(_LOOKED, (*map(instant_text, times), key))
 

@@ -71,6 +71,10 @@ class Discovery:
         except GitHubError as error:
             self._failed(target, error)
             return
+        current = self._patterns().get(target.configured_as)
+        if current is None:
+            return
+        rule = current  # a long list takes a while, and what a reload says meanwhile counts
         chosen = [one for one in listed if takes(rule, one)]
         passed_over = frozenset(one.github_id for one in listed) - {one.github_id for one in chosen}
         taken = self._owners.take(rule, chosen, listed, now=self._clock.now())
@@ -78,6 +82,7 @@ class Discovery:
             target.configured_as,
             at=began,
             hinted_since=began - timedelta(seconds=AGAIN_SECONDS / 2),
+            ended=self._clock.now(),
             again_at=began + timedelta(seconds=AGAIN_SECONDS),
             next_at=began + timedelta(seconds=LOOK_SECONDS),
         )

@@ -412,6 +412,21 @@ def test_a_look_that_a_reload_overtook_changes_nothing(world: World) -> None:
     assert world.names() == []
 
 
+def test_what_a_reload_changes_while_the_list_is_read_counts_at_once(world: World) -> None:
+    def reloaded(answer: Answer) -> Answer:
+        world.bench.time.advance(1)
+        world.configure(replace(ALL, exclude_repositories=("one",), branches=("release",)))
+        world.bench.time.advance(1)
+        return answer
+
+    world.bench.github.faults.add(r"/repos\?", Replace(reloaded), times=1)
+    world.look()
+    assert world.names() == ["octo/data", "octo/two"]
+    assert {one.branches for one in world.bench.repositories.tracked()} == {("release",)}
+    assert len(world.look()) == 2  # it was due anew
+    assert world.look(after=60) == []
+
+
 def test_one_that_moves_between_two_owners_that_are_both_followed_is_one(world: World) -> None:
     world.bench.github.add("else/thing", world.bench.repo.path)
     world.configure(ALL, RepositoryRule("else", "*"))
