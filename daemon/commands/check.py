@@ -5,12 +5,13 @@ from __future__ import annotations
 from daemon.commands.findings import Finding
 from daemon.config import Config, RepositoryRule
 from daemon.triggers.budget import Demand, Means, afford, usual_limit
+from daemon.web.words import counted
 
 
 def check_config(config: Config) -> list[Finding]:
     """What a valid configuration means, and what in it may surprise."""
     patterns = [rule.full_name for rule in config.repositories if rule.is_pattern]
-    count = " and ".join([f"{len(config.repositories) - len(patterns)} repositories", *patterns])
+    count = " and ".join([counted(len(config.repositories) - len(patterns), "repository", "repositories"), *patterns])
     findings = [Finding(str(config.source or "configuration"), f"valid, {count}")]
     if not config.repositories:
         findings.append(Finding("repositories", "none is configured: nothing will be synced", warning=True))

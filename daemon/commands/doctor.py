@@ -106,7 +106,8 @@ def _nodes(database: Database) -> Iterator[Finding]:
 def _contents(database: Database) -> Finding:
     repositories = list(Repositories(database).every())
     branches = sum(len(one.branches) for one in repositories)
-    counted = f"{len(repositories)} repositories, {branches} branches"
+    counted = words.counted(len(repositories), "repository", "repositories")
+    counted += ", " + words.counted(branches, "branch", "branches")
     return Finding("store", f"{database.name}, {words.size(database.size_bytes())}, {counted}")
 
 

@@ -14,6 +14,7 @@ from daemon.store.database import Database
 from daemon.store.opening import open_store, open_to_read
 from daemon.store.pruning import Pruning
 from daemon.store.repositories import Repositories
+from daemon.web.words import counted
 
 
 def candidates(config: Config, names: Sequence[str]) -> list[PruneCandidate]:
@@ -70,4 +71,5 @@ def as_json(one: PruneCandidate) -> dict[str, Any]:
 def line(one: PruneCandidate) -> str:
     why = "gone" if one.state.value == "gone" else "not tracked"
     note = "; it is configured, and begins anew should GitHub have it again" if one.configured else ""
-    return f"{one.full_name}  {why}: {one.branches} branches, {one.entries} entries{note}"
+    stored = f"{counted(one.branches, 'branch', 'branches')}, {counted(one.entries, 'entry', 'entries')}"
+    return f"{one.full_name}  {why}: {stored}{note}"

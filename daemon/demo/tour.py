@@ -332,8 +332,8 @@ def _look(admin_url: str, config: Path, say: Callable[[str], None]) -> None:
     say(f"  {base}/repositories/{NAME}/raw/README.md")
     say(f"  {base}/runs                           every sync and why it ran")
     say(f"  {base}/deliveries                     every webhook delivery and what became of it")
-    command = "headwater" if shutil.which("headwater") else f"{sys.executable} -m daemon"
-    say(f"  {command} -c {config} status")
+    found = (shutil.which("headwater") and "headwater") or shutil.which("headwater", path=Path(sys.executable).parent)
+    say(f"  {found or f'{sys.executable} -m daemon'} -c {config} status")
 
 
 def _stay(daemon: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:

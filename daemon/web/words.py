@@ -107,6 +107,11 @@ def number(count: int) -> str:
     return f"{count:,}".replace(",", "\u2009")
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """``1 branch``, ``2 branches``."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def repository_url(full_name: str, rest: str = "", **query: str | bytes | int | None) -> str:
     """The page of a repository or, with ``rest``, one below it."""
     return f"/repositories/{quote(full_name)}{rest}{query_text(**query)}"

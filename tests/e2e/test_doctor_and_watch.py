@@ -51,7 +51,7 @@ def test_a_healthy_installation_is_one_page_without_a_failure(synced: Daemon, gi
         r"ok +octo/data: visible, default branch main",
         r"ok +clock: .* as GitHub's to \d+ s",
         r"warning +daemon: does not run",
-        r"ok +store: .*headwater\.db, .*1 repositories, 1 branches",
+        r"ok +store: .*headwater\.db, .*1 repository, 1 branch",
         r"ok +integrity: the database is sound",
         r"ok +last run: octo/data@main by \w+: updated",
         r"ok +disk: .* free at ",

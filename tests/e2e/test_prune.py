@@ -38,7 +38,7 @@ def test_prune_removes_what_is_not_tracked_any_more_and_asks_first(
         daemon.command("prune"), input="n\n", capture_output=True, text=True, env=daemon.environ(), check=False
     )
     assert refused.returncode == 1
-    assert "octo/more  not tracked: 1 branches, 3 entries" in refused.stdout
+    assert "octo/more  not tracked: 1 branch, 3 entries" in refused.stdout
     assert daemon.post("/api/v1/repositories/octo/data/prune").status_code == 409
     assert daemon.post("/api/v1/repositories/octo/nothing/prune").status_code == 404
     assert pruned(daemon, "--yes") == ["octo/more"]
