@@ -10,9 +10,14 @@ import pytest
 from app_key import AppKey, make_key
 from engines import Engine, Server
 from harness import TOKEN, Daemon
+from hypothesis import settings
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
+
+# How long an example takes tells of the machine's other work; what hangs is ended by the time-out of its test.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
