@@ -80,8 +80,10 @@ def debian(tree: Path) -> None:
 
 def _mirror() -> list[str]:
     """Where apt on this machine gets that Debian from; nothing where it does not, so that debootstrap takes its own."""
+    if shutil.which("apt-get") is None:
+        return []
     shown = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
-    told = _call("apt-get", "indextargets", "--format", shown, "Created-By: Packages", seconds=60)
+    told = _call("apt-get", "indextargets", "--no-release-info", "--format", shown, "Created-By: Packages", seconds=60)
     found = [line.split(" ", 2) for line in told.splitlines()]
     return [uri for release, component, uri in found if (release, component) == (SUITE, "main")][:1]
 
