@@ -77,6 +77,6 @@ def postgres_url(postgres: Server, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_node(make_daemon: Callable[..., Daemon], postgres_url: str) -> Callable[..., Daemon]:
-    """Makes daemons that share that database."""
+def make_node(postgres_url: str, make_daemon: Callable[..., Daemon]) -> Callable[..., Daemon]:
+    """Makes daemons that share that database, and end before it does."""
     return lambda **settings: make_daemon(storage=postgres_url, **settings)

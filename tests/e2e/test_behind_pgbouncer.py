@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from engines import Engine, Server
+from engines import Server
 from harness import Daemon, assert_equal_to_git
 from pgbouncer import Bouncer
 
@@ -23,17 +22,10 @@ def bouncer(postgres: Server) -> Iterator[Bouncer]:
     bouncer.close()
 
 
-@pytest.fixture
-def url(postgres: Server, bouncer: Bouncer, tmp_path: Path) -> Iterator[str]:
-    engine = Engine(postgres)
-    yield bouncer.through(engine.url(tmp_path / "nodes"))
-    engine.close()
-
-
 def test_what_is_accepted_through_a_pooler_is_synced_although_one_is_killed(
-    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon], url: str, bouncer: Bouncer
+    github: StandIn, repo: GitRepo, postgres_url: str, bouncer: Bouncer, make_daemon: Callable[..., Daemon]
 ) -> None:
-    nodes = [make_daemon(storage=url).start() for _ in range(2)]
+    nodes = [make_daemon(storage=bouncer.through(postgres_url)).start() for _ in range(2)]
     nodes[0].wait_head(repo.head())
     hook = github.hook("octo/data", nodes[0].webhook_url, nodes[0].secret)
     accepted = []

@@ -6,26 +6,18 @@ import itertools
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
-from engines import Engine, Server
 from harness import Daemon, assert_equal_to_git
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
 
 NODES = 3
-
-
-@pytest.fixture
-def url(postgres: Server, tmp_path: Path) -> Iterator[str]:
-    engine = Engine(postgres)
-    yield engine.url(tmp_path / "nodes")
-    engine.close()
 
 
 @dataclass
@@ -100,14 +92,14 @@ def survive(
 
 
 def test_three_nodes_survive_what_befalls_them(
-    github: StandIn, tmp_path: Path, make_daemon: Callable[..., Daemon], url: str
+    github: StandIn, tmp_path: Path, postgres_url: str, make_daemon: Callable[..., Daemon]
 ) -> None:
-    survive(github, tmp_path, make_daemon, url, repositories=6, seconds=15)
+    survive(github, tmp_path, make_daemon, postgres_url, repositories=6, seconds=15)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_three_nodes_survive_five_minutes_with_three_hundred_repositories(
-    github: StandIn, tmp_path: Path, make_daemon: Callable[..., Daemon], url: str
+    github: StandIn, tmp_path: Path, postgres_url: str, make_daemon: Callable[..., Daemon]
 ) -> None:
-    survive(github, tmp_path, make_daemon, url, repositories=300, seconds=300)
+    survive(github, tmp_path, make_daemon, postgres_url, repositories=300, seconds=300)

@@ -104,7 +104,7 @@ def test_what_the_readme_says_restores_all_that_was_accepted_and_it_verifies(
 
 
 def test_backup_says_which_command_backs_up_without_the_password(
-    make_daemon: Callable[..., Daemon], postgres: Server, postgres_url: str, tmp_path: Path
+    postgres: Server, postgres_url: str, make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     daemon = make_daemon(storage=postgres_url.replace("headwater@", "headwater:hunter2@") + "&sslpassword=hunter3")
     file = tmp_path / "my store.dump"
