@@ -172,7 +172,7 @@ def test_doctor_tells_of_the_daemons_and_of_the_store(
     for one in (node, second):
         assert any(f"process {one.process.pid} " in message and one.admin_url in message for message in daemons)  # type: ignore[union-attr]
     facts = dict(messages)
-    assert re.search(r"the PostgreSQL database \w+ .*B, 1 repositories, 1 branches", facts["store"])
+    assert re.search(r"the PostgreSQL database \w+ .*B, 1 repository, 1 branch", facts["store"])
     assert "pg_amcheck" in facts["integrity"]
     assert facts["last run"].startswith("octo/data@main")
     for one in (node, second):
