@@ -233,7 +233,7 @@ class Service:
     def _hear_of_tracked(self) -> None:
         try:
             self._core.refresh()
-        except StoreError as error:  # the next heartbeat tries again
+        except StoreError as error:  # a minute later it is tried again
             log.debug("tracked.not_read", error=str(error))
 
     def _start_scheduler(self) -> None:

@@ -11,6 +11,7 @@ from app_key import AppKey, make_key
 from engines import Engine, Server
 from harness import TOKEN, Daemon
 from hypothesis import settings
+from pgbouncer import Bouncer
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
@@ -74,6 +75,13 @@ def postgres_url(postgres: Server, tmp_path: Path) -> Iterator[str]:
     engine = Engine(postgres)
     yield engine.url(tmp_path / "nodes")
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def bouncer(postgres: Server) -> Iterator[Bouncer]:
+    bouncer = Bouncer(postgres)
+    yield bouncer
+    bouncer.close()
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
-from engines import Server
 from harness import Daemon, assert_equal_to_git
 from pgbouncer import Bouncer
 
@@ -13,13 +11,6 @@ from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
 
 PUSHES = 20
-
-
-@pytest.fixture
-def bouncer(postgres: Server) -> Iterator[Bouncer]:
-    bouncer = Bouncer(postgres)
-    yield bouncer
-    bouncer.close()
 
 
 def test_what_is_accepted_through_a_pooler_is_synced_although_one_is_killed(

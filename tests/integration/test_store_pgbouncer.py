@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engines import Engine, Server
 from harness import wait_for
 from pgbouncer import Bouncer
 from store_bench import NOW, Bench, blob, change, delivery, in_threads, later, result, rule
@@ -22,27 +21,13 @@ from daemon.store.postgres import PostgresDatabase
 SECONDS = 30.0
 
 
-@pytest.fixture(scope="module")
-def bouncer(postgres: Server) -> Iterator[Bouncer]:
-    bouncer = Bouncer(postgres)
-    yield bouncer
-    bouncer.close()
-
-
 @pytest.fixture
-def direct(postgres: Server, tmp_path: Path) -> Iterator[str]:
-    engine = Engine(postgres)
-    yield engine.url(tmp_path / "store.db")
-    engine.close()
-
-
-@pytest.fixture
-def make(bouncer: Bouncer, direct: str, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+def make(bouncer: Bouncer, postgres_url: str, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """Nodes on one database, by way of the pooler unless told otherwise."""
     made: list[Bench] = []
 
     def make(*, url: str | None = None) -> Bench:
-        database = PostgresDatabase.at(url or bouncer.through(direct), clock=Clock())
+        database = PostgresDatabase.at(url or bouncer.through(postgres_url), clock=Clock())
         made.append(Bench.on(database, tmp_path / "store.db"))
         return made[-1]
 
@@ -99,11 +84,13 @@ def test_many_jobs_are_claimed_once_each_by_nodes_that_claim_at_once(nodes: tupl
     assert sorted(branch_id for one in told for branch_id in one) == sorted(ids)
 
 
-def test_no_session_keeps_anything_of_a_transaction(bouncer: Bouncer, direct: str, nodes: tuple[Bench, Bench]) -> None:
+def test_no_session_keeps_anything_of_a_transaction(
+    bouncer: Bouncer, postgres_url: str, nodes: tuple[Bench, Bench]
+) -> None:
     in_threads(*[lambda node=node: node.history.store_deliveries([delivery()], now=NOW) for node in nodes * 4])
     seen = set()
     for _ in range(12):
-        with closing(connect(bouncer.through(direct), None)) as connection:
+        with closing(connect(bouncer.through(postgres_url), None)) as connection:
             kept = connection.execute(
                 "SELECT (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_listening_channels()),"
                 " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), current_setting('lock_timeout'),"
@@ -117,9 +104,9 @@ def test_no_session_keeps_anything_of_a_transaction(bouncer: Bouncer, direct: st
 
 
 def test_a_session_that_ends_inside_a_write_leaves_nothing_of_it_and_deliveries_are_stored_by_another(
-    nodes: tuple[Bench, Bench], make: Callable[..., Bench], direct: str
+    nodes: tuple[Bench, Bench], make: Callable[..., Bench], postgres_url: str
 ) -> None:
-    node, beside = nodes[0], make(url=direct)
+    node, beside = nodes[0], make(url=postgres_url)
 
     def end_all() -> None:
         beside.rows(
@@ -149,9 +136,9 @@ def test_a_session_that_ends_inside_a_write_leaves_nothing_of_it_and_deliveries_
 
 
 def test_what_a_node_behind_it_stores_is_heard_by_one_that_is_not(
-    bouncer: Bouncer, direct: str, make: Callable[..., Bench], capsys: pytest.CaptureFixture[str]
+    bouncer: Bouncer, postgres_url: str, make: Callable[..., Bench], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    behind, beside = make().begin(), make(url=direct)
+    behind, beside = make().begin(), make(url=postgres_url)
     heard = threading.Event()
     listeners = [behind.db.listener({Topic.JOB: lambda: None}), beside.db.listener({Topic.CHANGE: heard.set})]
     for listener in listeners:
