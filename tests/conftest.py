@@ -77,8 +77,9 @@ def postgres_url(postgres: Server, tmp_path: Path) -> Iterator[str]:
     engine.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bouncer(postgres: Server) -> Iterator[Bouncer]:
+    """A pooler of this test's own, whose log tells of nothing else."""
     bouncer = Bouncer(postgres)
     yield bouncer
     bouncer.close()

@@ -222,6 +222,8 @@ def test_the_button_keeps_the_focus_though_its_row_changes_before_the_answer(
 def test_a_sync_that_cannot_be_is_explained(daemon: Daemon, visit: Visit, watch: Watch) -> None:
     watch.expected = ("503",)
     page = live(visit(daemon))
+    before = daemon.get("/").text  # what a person sees who presses before the page has been looked at again
+    page.route(f"{daemon.admin_url}/", lambda route: route.fulfill(content_type="text/html", body=before))
     daemon.write_config(token=None)
     daemon.hangup()
     wait_for(lambda: daemon.get("/api/v1/status").json()["github"]["configured"] is False, "the reload")
