@@ -269,9 +269,9 @@ SLOWEST = [
 
 @pytest.mark.parametrize(("name", "content"), SLOWEST, ids=range(len(SLOWEST)))
 def test_no_file_takes_more_than_two_seconds(name: str, content: bytes) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     read(name, content)
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_without_libyaml_large_files_are_refused_rather_than_read_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,9 +370,9 @@ CONTENTS = st.binary(max_size=300) | TEXTS.map(lambda text: text.encode("utf-8",
 
 
 def hold_its_own(suffix: str, content: bytes) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     found = read("a" + suffix, content)
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
     if found.error is None:
         assert isinstance(json.loads(found.data), dict)
         assert found.data.isascii()

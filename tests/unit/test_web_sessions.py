@@ -77,10 +77,10 @@ def test_a_tampered_cookie_holds_none(sessions):
 
 
 def test_an_endless_cookie_header_costs_next_to_nothing(sessions):
-    started = time.process_time()
+    started = time.thread_time()
     for hostile in ('"' * 60_000, "; " * 30_000, f"{COOKIE}=" * 3_000, ";" * 60_000):
         sessions.holds([hostile], TOKEN)
-    assert time.process_time() - started < 1  # quadratic it would be minutes
+    assert time.thread_time() - started < 1  # quadratic it would be minutes
 
 
 def test_sessions_are_bounded(sessions):
