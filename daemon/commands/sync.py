@@ -20,15 +20,16 @@ from daemon import logs
 from daemon.clock import Clock
 from daemon.config import Config
 from daemon.core import Core
-from daemon.errors import HeadwaterError, StoreError
+from daemon.errors import GitHubError, HeadwaterError, RepositoryEmpty, StoreError
 from daemon.metrics import Metrics
-from daemon.model import BranchFacts, JobRecord, RunRecord, Trigger
+from daemon.model import BranchFacts, JobRecord, RepositoryRef, RunRecord, Trigger
 from daemon.store.database import Database
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
 from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
+from daemon.sync.patterns import branch_matches, is_glob
 from daemon.sync.workers import LEASE_SECONDS, Workers
 from daemon.web.answers import run_json
 
@@ -134,7 +135,9 @@ class _Working:
         core = self._core
         core.recover()
         self._discover(names)
-        branches = list(_branches(core.repositories, names or every_name(core.config, core.repositories)))
+        names = names or every_name(core.config, core.repositories)
+        unlisted = [one for name in names if (one := self._track_matching(name))]
+        branches = list(_branches(core.repositories, names))
         ids = [branch.id for _, branch in branches]
         core.jobs.want(ids, trigger, now=core.clock.now())
         self._workers.start_heartbeat()
@@ -144,7 +147,9 @@ class _Working:
         finally:
             self._workers.stop(0.0)
         core.renew_entities()  # where the rules have changed and the commit has not
-        return [_result(name, branch.id, core.jobs, core.history, core.snapshots) for name, branch in branches]
+        return unlisted + [
+            _result(name, branch.id, core.jobs, core.history, core.snapshots) for name, branch in branches
+        ]
 
     def _discover(self, names: Sequence[str]) -> None:
         """Find what is meant by an ``owner/*``; raises HeadwaterError when GitHub does not tell."""
@@ -155,6 +160,23 @@ class _Working:
         core.discovery.tick()
         if errors := [one.last_error for one in core.owners.records() if one.last_error]:
             raise HeadwaterError("; ".join(errors))
+
+    def _track_matching(self, name: str) -> SyncResult | None:
+        """Track what matches the globs of a repository, as a daemon's looks do; what kept GitHub from telling."""
+        wanted = name.lower()
+        one = next((one for one in self._core.tracked if wanted in {one.full_name.lower(), one.configured}), None)
+        if one is None or not any(map(is_glob, one.branches)):
+            return None
+        try:
+            found = self._core.client.branches(RepositoryRef(one.owner, one.name, one.github_id))
+        except RepositoryEmpty:
+            return None
+        except GitHubError as error:
+            return SyncResult(name, ", ".join(one.branches), None, None, str(error))
+        for branch in found:
+            if branch_matches(branch, one.branches):
+                self._core.repositories.ensure_branch(one.id, branch)
+        return None
 
     def _work(self, ids: Sequence[int], bars: _Bars) -> None:
         """Claim until every wanted branch is done or has failed once; waits only where GitHub lags behind."""

@@ -90,6 +90,26 @@ def test_sync_without_a_daemon_syncs_and_status_shows_it(repo: GitRepo, make_dae
     assert daemon.cli("status").returncode == 0
 
 
+def test_sync_without_a_daemon_finds_the_branches_that_a_glob_is_for(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    first = repo.commit({"one.txt": b"1\n"}, branch="release/1")
+    repo.commit({"other.txt": b"1\n"}, branch="other")
+    daemon = make_daemon(extra='branches = ["release/*"]')
+    ended = daemon.cli("sync", "OCTO/data", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert [(run["branch"], run["head_sha"]) for run in json.loads(ended.stdout)["runs"]] == [("release/1", first)]
+    repo.commit({"two.txt": b"2\n"}, branch="release/2")
+    assert {run["branch"] for run in json.loads(daemon.cli("sync", "--json").stdout)["runs"]} == {
+        "release/1",
+        "release/2",
+    }
+    github.remove("octo/data")
+    ended = daemon.cli("sync")
+    assert ended.returncode == 1
+    assert "octo/data@release/*  failed: " in ended.stdout
+
+
 def test_sync_beside_a_daemon_asks_the_daemon(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(sections={"admin": 'token = "letmein"'}).start()
     daemon.session.headers["Authorization"] = "Bearer letmein"
