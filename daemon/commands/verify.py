@@ -76,12 +76,15 @@ def _examine_all(config: Config, names: Sequence[str]) -> list[Report]:
     client = GitHubClient(client_settings(config), clock=clock, governor=Governor(clock=clock))
     try:
         repositories, snapshots = Repositories(database), Snapshots(database)
-        return [
-            _examine(client, snapshots, repositories.ref(repository_id), facts, ask=config.github.configured)
-            for name in names or every_name(config, repositories)
-            if (repository_id := repositories.by_name(*name.split("/", 1))) is not None
-            for facts in repositories.branches(repository_id)
-        ]
+        reports: list[Report] = []
+        for name in names or every_name(config, repositories):
+            repository_id = repositories.by_name(*name.split("/", 1))
+            branches = [] if repository_id is None else repositories.branches(repository_id)
+            reports += [
+                _examine(client, snapshots, repositories.ref(facts.repository_id), facts, ask=config.github.configured)
+                for facts in branches
+            ] or [Report(name, "", None, 0, ())]  # not to be taken for one that was found in order
+        return reports
     finally:
         database.close()
 

@@ -178,6 +178,16 @@ def test_verify_finds_drift_and_repair_mends_it(repo: GitRepo, make_daemon: Call
     assert [branch["ok"] for branch in report["branches"]] == [True]
 
 
+def test_verify_names_what_the_store_does_not_know_yet(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    assert daemon.cli("sync").returncode == 0
+    daemon.write_config(repositories=("octo/data", "octo/later"))
+    ended = daemon.cli("verify", "octo/later")
+    assert ended.returncode == 0, ended.stderr
+    assert "octo/later" in ended.stdout
+    assert "not synced yet" in ended.stdout
+
+
 def test_repair_beside_a_running_daemon_asks_the_daemon(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
     import sqlite3
 
