@@ -367,6 +367,7 @@ def _advice(config: Config, layers: Sequence[Layer]) -> Iterator[str]:
             "name it in webhook.trusted_proxies"
         )
     held = [config.github.secret, config.webhook.secret, config.admin.secret, config.storage.secret]
+    held += [action.secret for action in config.actions]
     files = [secret.file for secret in held if secret.file] + [config.github.private_key_file]
     in_file = any(isinstance(one, Secret) and one.inline for one in _leaves(layers[1]))
     in_url = bool(url_passwords(config.storage.url)) and layers[1].has("storage.url")

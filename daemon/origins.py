@@ -172,20 +172,22 @@ def credentials(environ: Mapping[str, str], cwd: Path, above: Sequence[Layer]) -
 def _with_secrets(layer: Layer) -> Layer:
     """Put one Secret in the place of each secret and its ``…_file`` twin, so that a layer overrides both at once."""
     for section, leaf in SECRETS:
-        table = layer.values.get(section, {})
-        given = {name: table.pop(name) for name in (leaf, f"{leaf}_file") if name in table}
-        if _is_blank(given.get(leaf)):
-            given.pop(leaf, None)
-        secret = _secret(layer, f"{section}.{leaf}", given)
-        if secret is not None:
-            table[leaf] = secret
+        _put_secret(layer, layer.values.get(section, {}), f"{section}.{leaf}")
     for index, action in enumerate(layer.values.get("actions", [])):
-        if isinstance(action, dict) and "secret" in action:
-            secret = _secret(layer, f"actions[{index}].secret", {"secret": action.pop("secret")})
-            if secret is not None:
-                action["secret"] = secret
+        if isinstance(action, dict):
+            _put_secret(layer, action, f"actions[{index}].secret")
     _private_key(layer)
     return layer
+
+
+def _put_secret(layer: Layer, table: dict[str, Any], key: str) -> None:
+    leaf = key.rpartition(".")[2]
+    given = {name: table.pop(name) for name in (leaf, f"{leaf}_file") if name in table}
+    if _is_blank(given.get(leaf)):
+        given.pop(leaf, None)
+    secret = _secret(layer, key, given)
+    if secret is not None:
+        table[leaf] = secret
 
 
 def _is_blank(value: Any) -> bool:

@@ -539,8 +539,7 @@ def _rows(prefix: str, table: type) -> Iterator[Setting]:
             yield from _rows(f"{key}[]", CollectionRule)
         elif item.default_factory is Secret:
             yield Setting(key, sentence, None, secret=True)
-            if not prefix.endswith("]"):
-                yield Setting(f"{key}_file", f"A file that holds `{key}`, read again at every use.", None)
+            yield Setting(f"{key}_file", f"A file that holds `{key.replace('[]', '')}`, read again at every use.", None)
         else:
             yield Setting(key, sentence, None if item.default is MISSING else item.default, kind=_kind(base))
 

@@ -77,6 +77,20 @@ def test_every_secret_has_a_file_relative_to_the_configuration_without_its_last_
     assert get(read(f"{key}_file = 's'")) == "from-file"
 
 
+def test_the_secret_of_an_action_may_be_in_a_file_too(read, put, tmp_path):
+    path = put("s", f"{CANARY}-1\n", mode=0o644)
+    config = read("[[actions]]\nurl = 'https://x'\nsecret_file = 's'")
+    assert config.actions[0].secret.first() == f"{CANARY}-1"
+    assert str(tmp_path / "s") in config.advice[0]
+    path.write_text(f"{CANARY}-2")
+    assert config.actions[0].secret.first() == f"{CANARY}-2"
+    assert f"{CANARY}-2" in config.secret_values()
+    both = f"[[actions]]\nurl = 'https://x'\nsecret = '{CANARY}'\nsecret_file = 's'"
+    assert "actions[0].secret: and actions[0].secret_file are both set" in failing(read, both)
+    assert "actions[0].secret_file: cannot read" in failing(read, "[[actions]]\nurl = 'https://x'\nsecret_file = 'no'")
+    assert "is for url only" in failing(read, "[[actions]]\ncommand = ['x']\nsecret_file = 's'")
+
+
 def test_a_file_named_in_the_environment_overrides_the_secret_of_the_file_and_the_general_variable(read, put):
     path = put("s", "from-file\n")
     config = read("github.token = 'inline'", HEADWATER_GITHUB__TOKEN_FILE=str(path), GITHUB_TOKEN="general")
