@@ -138,7 +138,7 @@ def load(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Config:
     """
     above = [origins.environment(environ, cwd), origins.file(path, cwd)]
     layers = [*above, origins.credentials(environ, cwd, above)]
-    problems = [problem for layer in layers for problem in layer.problems]
+    problems = list(_told(layers))
     tree, more, skipped = _validated(layers)
     problems += more
     config = _config(tree, path, environ, cwd)
@@ -177,6 +177,15 @@ def exposures(config: Config, *, webhook: Address, admin: Address) -> Iterator[t
     if not (admin.is_loopback or config.admin.token()):
         why = f"must be set, because admin.listen is {admin}, which other machines can reach: set it, "
         yield ("admin.token", "admin.listen"), why + "or listen on 127.0.0.1"
+
+
+def _told(layers: Sequence[Layer]) -> Iterator[Problem]:
+    """What is wrong in the layers, but for what the environment overrides anyway."""
+    for layer in layers:
+        for problem in layer.problems:
+            overridden = any(map(layers[0].has, (problem.key, problem.key.removesuffix("_file"))))
+            if layer is layers[0] or not overridden:
+                yield problem
 
 
 # -- validation -----------------------------------------------------------------------------------

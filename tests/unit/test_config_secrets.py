@@ -102,6 +102,14 @@ def test_a_secret_in_the_environment_overrides_the_named_file(read, put):
     assert read("github.token_file = 's'", GITHUB_TOKEN="general").github.token() == "general"
 
 
+@pytest.mark.parametrize("wrong", ["token_file = 'absent'", "token = 5", "token = 'a'\ntoken_file = 'absent'"])
+def test_a_secret_that_the_environment_overrides_may_be_wrong_in_the_file(read, wrong):
+    assert read(f"[github]\n{wrong}", GITHUB_TOKEN="general").github.token() == "general"
+    assert "config.toml: github.token" in failing(read, f"[github]\n{wrong}", GITHUB_TOKEN="")
+    broken = failing(read, f"[github]\n{wrong}", HEADWATER_GITHUB__TOKEN_FILE="/absent")
+    assert "environment: github.token_file: cannot read" in broken
+
+
 def test_credentials_are_used_when_nothing_else_is_set(read, put, tmp_path):
     for name in ("github_token", "github_webhook_secret", "admin_token", "github_private_key"):
         put(f"credentials/{name}", f"{name}-value\n")
