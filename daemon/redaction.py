@@ -20,7 +20,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
     (re.compile(r"(?i)(\bauthorization[\"']?\s*[:=]\s*[\"']?)[^\"'\r\n,}\]]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{6,}"), rf"\1{HIDDEN}"),
-    (re.compile(r"(://)[^\s/?#\"'<>]*@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(://)(?!user@host/)[^\s/?#\"'<>]*@"), rf"\1{HIDDEN}@"),  # but for the example in a hint
     (
         re.compile(
             r"(?i)((?<![a-z0-9])(?:access_token|refresh_token|token|client_secret|secret|password|passwd|sig|signature|"
