@@ -341,11 +341,12 @@ def _result(name: str, branch_id: int, jobs: Jobs, history: History, snapshots: 
 
 
 class _Bars:
-    """One progress bar that each phase of each sync reuses."""
+    """One progress bar at a time: that of the phase of the sync that goes on."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=None)
+        self._phase = ""
         self._label = ""
         self.shown = not progress.disable
 
@@ -353,7 +354,11 @@ class _Bars:
         self._label = label
 
     def show(self, phase: str, done: int, total: int) -> None:
-        self._progress.update(self._task, description=f"{self._label} {phase}", completed=done, total=total or None)
+        named = f"{self._label} {phase}"
+        if named != self._phase:  # a bar of its own: rich takes no total back, and that of a stream is not known
+            self._progress.remove_task(self._task)
+            self._task, self._phase = self._progress.add_task(named, total=None), named
+        self._progress.update(self._task, completed=done, total=total or None)
 
 
 @contextmanager
