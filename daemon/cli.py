@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from daemon.config import Config
 
 
+STDOUT = 1
+STDERR = 2
+
 repository_names = click.argument("names", metavar="[OWNER/NAME]...", nargs=-1)
 
 branch_option = click.option("--branch", metavar="BRANCH", help="A tracked branch; else the default one.")
@@ -409,9 +412,20 @@ def _reason(error: HeadwaterError | OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
+def _open_standard_streams() -> None:
+    """Where they were closed (`>&-`): else the next file that is opened, such as the store, has their number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(number)
+    for name, number in (("stdout", STDOUT), ("stderr", STDERR)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
 def main() -> NoReturn:
     """The command `headwater`."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None when it is closed
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name beyond the locale's characters is no reason to fail
     _guarded(cli)

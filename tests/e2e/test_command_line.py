@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -307,6 +308,20 @@ def test_what_is_not_looked_for_yet_does_not_keep_the_rest_from_syncing(
     ended = daemon.cli("sync")
     assert ended.returncode == 0, ended.stderr
     assert "octo/data@main" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["sync", "status", "ls octo/data", "verify --json"])
+def test_streams_that_are_closed_are_no_crash_and_no_place_for_the_store(
+    repo: GitRepo, make_daemon: Callable[..., Daemon], command: str
+) -> None:
+    daemon = make_daemon()
+    assert daemon.cli("sync").returncode == 0
+    line = shlex.join(daemon.command(*command.split()))
+    ended = subprocess.run(
+        ["sh", "-c", f"{line} <&- >&-"], capture_output=True, text=True, env=daemon.environ(), timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert daemon.cli("verify").returncode == 0
 
 
 def test_a_name_that_the_locale_cannot_write_is_written_all_the_same(
