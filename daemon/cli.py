@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,6 +54,11 @@ def cli(ctx: click.Context, config: str | None) -> None:
 @click.pass_obj
 def run(context: Context) -> None:
     """Run the daemon in the foreground, logging to stderr (or journald)."""
+    # What is imported takes a moment, in which a signal must not be the end that it is for other programs.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_arguments: sys.exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read
+
     import asyncio
 
     from daemon import logs

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -31,6 +32,36 @@ def test_term_and_int_drain_and_exit_zero(
     assert daemon.stop(number) == 0
     assert "Traceback" not in daemon.log.read_text()
     daemon.start()
+    daemon.wait_head(repo.head())
+
+
+@pytest.fixture
+def starting(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> tuple[Daemon, int]:
+    """A daemon that is just about to read its configuration, and where to write it."""
+    daemon = make_daemon()
+    text = daemon.config.read_bytes()
+    daemon.config.unlink()
+    os.mkfifo(daemon.config)
+    daemon.start(ready=False)
+    writer = os.open(daemon.config, os.O_WRONLY)  # once the daemon has opened it
+    os.write(writer, text)
+    return daemon, writer
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_term_and_int_before_the_daemon_listens_end_it_with_zero(starting: tuple[Daemon, int], number: int) -> None:
+    daemon, writer = starting
+    daemon.process.send_signal(number)  # type: ignore[union-attr]
+    os.close(writer)
+    assert daemon.process.wait(30) == 0  # type: ignore[union-attr]
+    assert {"Traceback", "Aborted!"}.isdisjoint(daemon.log.read_text().split())
+
+
+def test_a_hangup_before_the_daemon_listens_does_not_end_it(starting: tuple[Daemon, int], repo: GitRepo) -> None:
+    daemon, writer = starting
+    daemon.hangup()
+    os.close(writer)
+    wait_for(daemon._listening, "the daemon to listen")
     daemon.wait_head(repo.head())
 
 
