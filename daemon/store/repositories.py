@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -149,6 +150,12 @@ class Repositories:
         with self._db.read():
             row = self._db.execute("SELECT hinted FROM repository WHERE id = ?", (repository_id,)).fetchone()
         return bool(row and row[0])
+
+    def has_globs(self, repository_id: int) -> bool:
+        """Whether a branch that is new on GitHub may have to be tracked."""
+        with self._db.read():
+            row = self._db.execute("SELECT patterns FROM repository WHERE id = ?", (repository_id,)).fetchone()
+        return row is not None and any(map(branches.is_glob, json.loads(row[0])))
 
     def ensure_branch(self, repository_id: int, name: str) -> int:
         """The branch of that name, tracked, made when it is new."""

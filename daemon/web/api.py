@@ -200,8 +200,10 @@ def sync(call: Call) -> Answer:
     if record.replaced:
         raise Refusal(409, "Another repository has that name now: this copy is kept, and not synced any more")
     wanted = call.text("branch")
-    tracked = call.deps.repositories.branches(record.id)
-    chosen = [one.id for one in tracked if wanted is None or one.name == wanted]
+    repositories = call.deps.repositories
+    chosen = [one.id for one in repositories.branches(record.id) if wanted is None or one.name == wanted]
+    if call.deps.configured() and wanted is None and repositories.has_globs(record.id):
+        repositories.look_by(record.id, at=call.deps.now())  # they may be for branches that are not known yet
     if not chosen:
         raise Refusal(404, "Branch not found")
     if not call.deps.configured():
