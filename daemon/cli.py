@@ -164,7 +164,7 @@ def verify(context: Context, names: tuple[str, ...], repair: bool, as_json: bool
     else:
         for report in reports:
             click.echo(report.text())
-    if any(report.drifted for report in reports):
+    if not all(report.ok for report in reports):
         sys.exit(EXIT_FAILED)
 
 
@@ -374,7 +374,7 @@ for command in (*operation.COMMANDS, *storage.COMMANDS):
 
 
 def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
-    """The configured spelling of the named repositories; a name that an ``owner/*`` may stand for stays as it is."""
+    """The configured spelling of the named repositories, each once; a name that is an ``owner/*``'s stays as it is."""
     from daemon.triggers.discovery import names_left_out
 
     configured = {rule.full_name.lower(): rule.full_name for rule in config.repositories}
@@ -382,7 +382,7 @@ def _selected(config: Config, names: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         known = ", ".join(configured.values()) or "no repository"
         raise click.UsageError(f"{', '.join(unknown)} is not configured; the configuration has {known}")
-    return tuple(configured.get(name.lower(), name) for name in names)
+    return tuple({name.lower(): configured.get(name.lower(), name) for name in names}.values())
 
 
 def _tell_findings(findings: Sequence[Finding], *, as_json: bool) -> None:

@@ -22,25 +22,33 @@ from daemon.sync.audit import compare_with_github, examine
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found of one branch; ``drift`` has one sentence for each difference."""
+    """What was found of one branch: ``drift`` has a sentence for each difference, ``error`` why it was not compared."""
 
     repository: str
     branch: str
     head_sha: str | None
     entries: int
     drift: tuple[str, ...]
+    error: str | None = None
 
     @property
     def drifted(self) -> bool:
         return bool(self.drift)
 
+    @property
+    def ok(self) -> bool:
+        return not self.drift and self.error is None
+
     def text(self) -> str:
         where = f"{self.repository}@{self.branch or '(default branch)'}"
-        if self.head_sha is None and not self.drift:
+        if self.ok and self.head_sha is None:
             return f"{where}  not synced yet: there is nothing to verify"
-        if not self.drift:
+        if self.ok:
             return f"{where}  ok: {self.entries} entries prove {self.head_sha}"
-        return "\n".join([f"{where}  DRIFT", *(f"  {sentence}" for sentence in self.drift)])
+        error = [] if self.error is None else [f"not compared with GitHub: {self.error}"]
+        if not self.drift:
+            return f"{where}  {error[0]}"
+        return "\n".join([f"{where}  DRIFT", *(f"  {sentence}" for sentence in (*self.drift, *error))])
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -48,8 +56,9 @@ class Report:
             "branch": self.branch,
             "head_sha": self.head_sha,
             "entries": self.entries,
-            "ok": not self.drift,
+            "ok": self.ok,
             "drift": list(self.drift),
+            "error": self.error,
         }
 
 
@@ -93,10 +102,10 @@ def _examine(
     client: GitHubClient, snapshots: Snapshots, repository: RepositoryRef, facts: BranchFacts, *, ask: bool
 ) -> Report:
     drift = examine(snapshots, facts)
-    sentences = list(drift.sentences)
+    sentences, why = list(drift.sentences), None
     if ask:
         try:
             sentences += compare_with_github(client, repository, facts, snapshots.entries(facts.id))
         except GitHubError as error:
-            sentences.append(f"GitHub could not be asked: {error}")
-    return Report(repository.full_name, facts.name, facts.head_sha, drift.entries, tuple(sentences))
+            why = str(error)
+    return Report(repository.full_name, facts.name, facts.head_sha, drift.entries, tuple(sentences), why)

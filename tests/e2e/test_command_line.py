@@ -13,7 +13,7 @@ import pytest
 from harness import Daemon, wait_for
 
 from daemon.demo.standin import StandIn
-from daemon.demo.standin.faults import Hold
+from daemon.demo.standin.faults import Hold, Status
 from daemon.demo.standin.gitrepo import GitRepo
 
 
@@ -123,6 +123,18 @@ def test_sync_beside_a_daemon_asks_the_daemon(repo: GitRepo, make_daemon: Callab
     assert daemon.runs()[0]["trigger"] == "manual"
 
 
+def test_sync_beside_a_daemon_has_it_look_for_what_globs_are_for(
+    repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    first = repo.commit({"one.txt": b"1\n"}, branch="release/1")
+    daemon = make_daemon(extra='branches = ["release/*"]', interval="1h", reconcile="1h").start()
+    daemon.wait_head(first, branch="release/1")
+    daemon.wait_idle()
+    second = repo.commit({"two.txt": b"2\n"}, branch="release/2")
+    assert daemon.cli("sync", "octo/data").returncode == 0
+    daemon.wait_head(second, branch="release/2")
+
+
 def test_sync_of_a_name_that_is_not_configured_is_wrong_usage(
     repo: GitRepo, make_daemon: Callable[..., Daemon]
 ) -> None:
@@ -177,6 +189,21 @@ def test_verify_finds_drift_and_repair_mends_it(repo: GitRepo, make_daemon: Call
     assert daemon.cli("verify", "--repair").returncode == 0
     report = json.loads(daemon.cli("verify", "--json", "octo/data").stdout)
     assert [branch["ok"] for branch in report["branches"]] == [True]
+
+
+def test_what_cannot_be_compared_with_github_is_no_drift_and_not_ok(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon()
+    assert daemon.cli("sync").returncode == 0
+    github.faults.add(".", Status(401))
+    ended = daemon.cli("verify", "octo/data", "OCTO/data", "--repair")
+    assert ended.returncode == 1
+    assert "DRIFT" not in ended.stdout
+    assert ended.stdout.count("octo/data@main  not compared with GitHub: ") == 1
+    assert "could not be mended" not in ended.stdout
+    report = json.loads(daemon.cli("verify", "--json").stdout)["branches"]
+    assert [(one["ok"], one["drift"], one["error"] is None) for one in report] == [(False, [], False)]
 
 
 def test_verify_names_what_the_store_does_not_know_yet(repo: GitRepo, make_daemon: Callable[..., Daemon]) -> None:
