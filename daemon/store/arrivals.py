@@ -31,8 +31,8 @@ _INSERT = """
     RETURNING id, status, attempts
 """
 _REVISE = """
-    UPDATE delivery SET status = 'accepted', reason = NULL, repository = ?, ref = ?, "before" = ?, "after" = ?,
-                        repository_id = ?, branch_id = ?, generation = ?
+    UPDATE delivery SET status = 'accepted', reason = NULL, event = ?, action = ?, repository = ?, ref = ?,
+                        "before" = ?, "after" = ?, repository_id = ?, branch_id = ?, generation = ?
     WHERE id = ?
 """
 _FACTS = """
@@ -123,7 +123,7 @@ class Arrivals:
         if attempts > 1 and (status == DeliveryStatus.ACCEPTED or not accepted):
             return _repeated(status, delivery.status)
         if attempts > 1 and target is not None:
-            self._db.execute(_REVISE, (*row[4:8], *row[11:], id_))
+            self._db.execute(_REVISE, (*row[2:8], *row[11:], id_))
         if target is not None:
             before = target.wish.open_from
             target.wish.ask(Trigger.WEBHOOK, self._now)

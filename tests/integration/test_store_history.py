@@ -143,6 +143,13 @@ def test_what_was_not_processed_is_accepted_when_it_comes_again(bench: Bench, fi
     assert store(bench, delivery(1)) == [DUPLICATE]
 
 
+def test_what_is_accepted_under_another_event_is_told_as_that_event(bench: Bench) -> None:
+    store(bench, delivery(1, status=IGNORED, event="ping", action="none", repository_id=None))  # no header is signed
+    store(bench, delivery(1))
+    shown = bench.history.deliveries(before_id=None, limit=1)[0]
+    assert (shown.event, shown.action, shown.status) == ("push", None, "accepted")
+
+
 # -- which branch ------------------------------------------------------------------------------------
 
 
