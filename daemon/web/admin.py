@@ -159,12 +159,14 @@ class Guarded(Handler):
         assert self._route is not None
         if self._to_login:
             return login.lead(self.request.uri or "/" if self.request.method == "GET" else "/")
-        function = self._route.functions.get(str(self.request.method)) or self._route.functions["GET"]
+        method = str(self.request.method)
+        function = self._route.functions.get(method) or self._route.functions["GET"]
         matched = self._route.pattern().fullmatch(self.request.path)
         assert matched is not None
         segments = {name: unquote_to_bytes(value.encode("latin-1")) for name, value in matched.groupdict().items()}
         request = self.request
-        call = Call(self._deps, segments, request.query_arguments, request.headers, body, request.remote_ip or "")
+        source = request.remote_ip or ""
+        call = Call(self._deps, segments, request.query_arguments, request.headers, body, source, method)
         return await asyncio.get_running_loop().run_in_executor(self._deps.executor, function, call)
 
 

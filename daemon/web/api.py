@@ -85,7 +85,7 @@ class AdminDeps:
 
 @dataclass(frozen=True)
 class Call:
-    """One request: the segments of its path as bytes, its query, its headers, its body, and where it came from."""
+    """One request: the segments of its path as bytes, its query, headers and body, where it came from, its method."""
 
     deps: AdminDeps
     segments: Mapping[str, bytes]
@@ -93,6 +93,7 @@ class Call:
     headers: HTTPHeaders
     body: bytes = b""
     source: str = ""
+    method: str = "GET"
 
     def text(self, name: str) -> str | None:
         """A query parameter; None when it is absent or empty."""
@@ -278,7 +279,7 @@ def content(call: Call) -> Answer:
     if found is None:
         raise Refusal(404, "File not found")
     headers = _about(found.head_sha, found.confirmed_at)
-    return raw.serve(found.content, found.sha, request=call.headers, headers=headers)
+    return raw.serve(found.content, found.sha, request=call.headers, headers=headers, method=call.method)
 
 
 def commits(call: Call) -> Answer:

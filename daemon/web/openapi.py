@@ -386,6 +386,7 @@ EXPLAINED = {
     404: "not found",
     409: "not while it is in this state",
     410: "what the cursor or the id leads to is not kept any more",
+    412: "the blob is none that If-Match names",
     416: "nothing of the range exists",
     422: "a parameter is out of bounds",
     503: "not now",
@@ -506,7 +507,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "the bytes of a file, or a symlink's target; conditional and range requests",
             ANY_BYTES,
             parameters=(*OWNER_AND_NAME, PATH, BRANCH),
-            errors=(304, 404, 416),
+            errors=(304, 404, 412, 416),
             headers=ABOUT_BRANCH | {"ETag": {"schema": TEXT, "description": "the blob id"}},
         )
     },

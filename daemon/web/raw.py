@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from daemon.web.app import Answer, encode
 
 RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
-TAG = re.compile(r'(?:W/)?("[^"]*")')
+TAG = re.compile(r'(W/)?("[^"]*")')
 
 
-def serve(content: bytes, sha: str, *, request: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-    """The bytes, or the part of them that ``request`` asks for; 304, 416 where they apply.
+def serve(
+    content: bytes, sha: str, *, request: Mapping[str, str], headers: Mapping[str, str], method: str = "GET"
+) -> Answer:
+    """The bytes, or the part of them that ``request`` asks for; 304, 412, 416 where they apply.
 
     ``sha`` is the blob id and so the strongest validator there is.
     """
@@ -25,9 +27,12 @@ def serve(content: bytes, sha: str, *, request: Mapping[str, str], headers: Mapp
         "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
         "Content-Type": _content_type(content),
     }
-    if _matches(request.get("If-None-Match"), etag):
+    if "If-Match" in request and not _matches(request["If-Match"], etag, strongly=True):
+        return encode({"detail": "The file is another one now"}, status=412, headers={**headers, "ETag": etag})
+    if "If-None-Match" in request and _matches(request["If-None-Match"], etag):
         return Answer(b"", 304, told)
-    span = _span(request, etag, len(content))
+    # Only GET has ranges: with HEAD the header means nothing (RFC 9110, 14.2).
+    span = _span(request, etag, len(content)) if method == "GET" else None
     if span is None:
         return Answer(content, 200, told)
     first, last = span
@@ -50,10 +55,9 @@ def _content_type(content: bytes) -> str:
     return "application/octet-stream"
 
 
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    if if_none_match is None:
-        return False
-    return if_none_match.strip() == "*" or etag in TAG.findall(if_none_match)
+def _matches(tags: str, etag: str, *, strongly: bool = False) -> bool:
+    """Whether a list of tags names this one; a weak tag never does ``strongly`` (RFC 9110, 8.8.3.2)."""
+    return tags.strip() == "*" or any(tag == etag and not (weak and strongly) for weak, tag in TAG.findall(tags))
 
 
 def _span(request: Mapping[str, str], etag: str, size: int) -> tuple[int, int] | None:

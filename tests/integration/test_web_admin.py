@@ -630,6 +630,25 @@ def test_another_blob_is_sent(admin, value):
 
 
 @pytest.mark.parametrize(
+    ("template", "status"),
+    [('"{}"', 200), ('"x", "{}"', 200), ("*", 200), ('"x"', 412), ('W/"{}"', 412), ("{}", 412), ("", 412)],
+)
+def test_a_file_that_is_another_one_than_was_wanted_is_a_412(admin, template, status):
+    sha = blob_sha(FILES[b"a.txt"][1])
+    for more in ((), ("Range: bytes=0-1",), (f'If-None-Match: "{sha}"',)):
+        reply = admin.ask(f"{DEMO}/raw/a.txt", f"If-Match: {template.format(sha)}", *more)
+        assert (reply.status == 412) is (status == 412)
+    assert reply.headers["etag"] == f'"{sha}"'
+    assert reply.headers["x-commit-sha"] == "1" * 40
+
+
+def test_a_range_is_of_get_alone(admin):
+    reply = admin.ask(f"{DEMO}/raw/a.txt", "Range: bytes=0-1", method="HEAD")
+    assert (reply.status, reply.headers["content-length"]) == (200, str(len(FILES[b"a.txt"][1])))
+    assert "content-range" not in reply.headers
+
+
+@pytest.mark.parametrize(
     ("asked", "part"),
     [
         ("bytes=0-0", slice(0, 1)),
