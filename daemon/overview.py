@@ -24,7 +24,7 @@ from daemon.triggers import budget
 from daemon.triggers.budget import Afford, Demand, Means, usual_limit
 from daemon.triggers.schedule import promised_seconds
 from daemon.version import __version__
-from daemon.web.answers import branch_state, is_stale, iso, progress_json, repository_state
+from daemon.web.answers import branch_state, is_stale, iso, progress_json, repository_state, seen_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,10 @@ def branches(core: Core, repositories: Iterable[RepositoryRecord], *, now: datet
     for repository in repositories:
         bound = _promised(core, repository)
         for record in repository.branches:
-            age = (now - record.confirmed_at).total_seconds() if record.confirmed_at else None
+            seen = seen_at(repository, record)
+            age = (now - seen).total_seconds() if seen else None
             state = branch_state(record, now=now, promised_seconds=bound, repository=repository.state)
-            late = is_stale(record.confirmed_at, now=now, promised_seconds=bound)
+            late = is_stale(seen, now=now, promised_seconds=bound)
             stale = repository.expected and late
             yield Branch(repository, record, state, stale, age)
 

@@ -40,8 +40,11 @@ _FOUND = """
 _CONFIRM = """
     UPDATE branch SET confirmed_at = ?, gone = FALSE, empty = FALSE, last_error = NULL WHERE id = ? AND head_sha = ?
 """
+# What is stored is served on, so its readers must not be told that GitHub is still seen to be there.
 _MARK = """
-    UPDATE branch SET gone = ?, empty = ?, confirmed_at = ?, last_error = coalesce(?, last_error) WHERE id = ?
+    UPDATE branch SET gone = ?, empty = ?, confirmed_at = CASE WHEN head_sha IS NULL THEN ? ELSE confirmed_at END,
+                      last_error = coalesce(?, last_error)
+    WHERE id = ?
 """
 _LOOK_BY = "UPDATE repository SET next_poll_at = ? WHERE id = ? AND next_poll_at > ?"
 _POSTPONE = "UPDATE repository SET next_poll_at = ? WHERE id = ?"

@@ -72,6 +72,12 @@ def is_stale(confirmed_at: datetime | None, *, now: datetime, promised_seconds: 
     return (now - confirmed_at).total_seconds() > promised_seconds + allowance
 
 
+def seen_at(repository: RepositoryRecord, branch: BranchRecord) -> datetime | None:
+    """When GitHub was last seen to be as is told: at the stored commit, or without that branch."""
+    looks = (branch.confirmed_at, repository.polled_at if branch.gone or branch.empty else None)
+    return max((at for at in looks if at is not None), default=None)
+
+
 def branch_state(
     branch: BranchRecord,
     *,
@@ -349,7 +355,7 @@ def readiness(records: list[tuple[RepositoryRecord, float]], *, now: datetime) -
         for branch in record.branches:
             if branch.synced_at is None and not branch.gone and not branch.empty:
                 never += 1
-            elif is_stale(branch.confirmed_at, now=now, promised_seconds=promised_seconds):
+            elif is_stale(seen_at(record, branch), now=now, promised_seconds=promised_seconds):
                 stale += 1
     told = [f"{never} tracked branches were never synced"] if never else []
     return [*told, f"{stale} tracked branches are staler than promised"] if stale else told

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -148,6 +149,31 @@ def test_a_new_repository_under_the_name_is_a_new_one_and_the_old_one_is_kept(
 
 
 # -- the default branch -----------------------------------------------------------------------------
+
+
+def test_a_deleted_branch_is_served_on_and_tells_when_it_was_last_seen(
+    synced: Daemon, github: StandIn, repo: GitRepo
+) -> None:
+    head = repo.head()
+    repo.reset("other", head)
+    repo.delete_branch("main")
+    github.push("octo/data", "main", head, None)
+    wait_for(lambda: state(synced) == "gone", "the branch to be marked")
+    marked = now_of(synced)
+    wait_for(lambda: now_of(synced) > marked + timedelta(seconds=5), "looks that do not find it either")
+    served = synced.get(f"{DATA}/raw/README.md")
+    assert served.content == b"# Data\n"
+    assert datetime.fromisoformat(served.headers["X-Confirmed-At"]) <= marked
+    assert synced.branch()["confirmed_at"] == served.headers["X-Confirmed-At"]
+    assert synced.get("/readyz?fresh=1").status_code == 200  # what is told of it was seen just now
+    repo.reset("main", head)
+    wait_for(lambda: state(synced) == "fresh", "the branch that was made again")
+    assert datetime.fromisoformat(synced.branch()["confirmed_at"]) > marked
+
+
+def now_of(daemon: Daemon) -> datetime:
+    """When GitHub was looked at last."""
+    return datetime.fromisoformat(daemon.repository()["polled_at"])
 
 
 def test_a_renamed_default_branch_keeps_its_snapshot(idle: Daemon, github: StandIn, repo: GitRepo) -> None:

@@ -379,6 +379,7 @@ def test_a_branch_that_matches_a_glob_is_followed_from_the_look_that_finds_it(gl
 
 def test_a_branch_of_a_glob_that_vanished_is_marked_and_its_copy_kept(globbed: Bench) -> None:
     stored, head = globbed.tree("release/1"), globbed.repo.head() or ""
+    confirmed_at = globbed.record().branches[1].confirmed_at
     globbed.repo.delete_branch("release/1")
     poll(globbed)
     globbed.settle()
@@ -386,7 +387,8 @@ def test_a_branch_of_a_glob_that_vanished_is_marked_and_its_copy_kept(globbed: B
     assert globbed.tree("release/1") == stored
     poll(globbed)
     assert globbed.jobs.counts(globbed.time.at).pending == 0
-    assert globbed.record().branches[1].confirmed_at == globbed.time.at
+    assert globbed.record().branches[1].confirmed_at == confirmed_at != globbed.time.at
+    assert globbed.record().polled_at == globbed.time.at
     globbed.repo.reset("release/1", head)
     poll(globbed)
     globbed.settle()

@@ -416,7 +416,7 @@ def test_another_head_confirms_nothing(bench: Bench) -> None:
     bench.apply(change("one"))
     bench.repositories.mark_branch(1, gone=True, at=later(1), error="gone")
     bench.repositories.confirm(1, head=sha("two"), at=later(5))
-    assert confirmed(bench) == (sha("two"), later(1), True, "gone")
+    assert confirmed(bench) == (sha("two"), NOW, True, "gone")
 
 
 def test_seeing_a_head_concludes_nothing(bench: Bench) -> None:
@@ -425,6 +425,14 @@ def test_seeing_a_head_concludes_nothing(bench: Bench) -> None:
     bench.repositories.saw(1, head=None, at=later(5))
     assert confirmed(bench) == (None, NOW, False, None)
     assert bench.snapshots.facts(1).remote_read_at == later(5)
+
+
+@pytest.mark.parametrize("marks", [{"gone": True}, {"empty": True}])
+def test_a_copy_whose_branch_is_away_is_not_confirmed_any_more(bench: Bench, marks: dict[str, bool]) -> None:
+    bench.begin()
+    bench.apply(change("one"))
+    bench.repositories.mark_branch(1, **marks, at=later(60), error="it does not exist")
+    assert confirmed(bench)[1] == NOW
 
 
 def test_a_branch_that_stays_away_keeps_the_reason(bench: Bench) -> None:

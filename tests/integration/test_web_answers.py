@@ -42,6 +42,7 @@ REPOSITORY = RepositoryRecord(
     branches=(BRANCH,),
     job_states=("idle",),
 )
+LONG_AGO = NOW - timedelta(hours=1)
 NEVER = replace(BRANCH, synced_at=None, confirmed_at=None, head_sha=None)
 
 
@@ -117,8 +118,13 @@ def test_the_last_error_of_a_branch_is_told_of_its_repository_too():
         ({"branches": (), "job_states": ("idle",), "state": RepositoryState.EMPTY}, 0),
         ({"branches": (replace(NEVER, empty=True, confirmed_at=NOW),)}, 0),
         ({"branches": (replace(NEVER, gone=True, confirmed_at=NOW),)}, 0),
-        ({"branches": (replace(BRANCH, confirmed_at=NOW - timedelta(hours=1)),)}, 1),
-        ({"branches": (NEVER, replace(BRANCH, confirmed_at=NOW - timedelta(hours=1)))}, 2),
+        ({"branches": (replace(BRANCH, confirmed_at=LONG_AGO),)}, 1),
+        ({"branches": (replace(BRANCH, confirmed_at=LONG_AGO),), "polled_at": NOW}, 1),
+        ({"branches": (replace(BRANCH, confirmed_at=LONG_AGO, gone=True),)}, 1),
+        ({"branches": (replace(BRANCH, confirmed_at=LONG_AGO, gone=True),), "polled_at": NOW}, 0),
+        ({"branches": (replace(BRANCH, confirmed_at=LONG_AGO, empty=True),), "polled_at": NOW}, 0),
+        ({"branches": (replace(BRANCH, confirmed_at=NOW, gone=True),), "polled_at": LONG_AGO}, 0),
+        ({"branches": (NEVER, replace(BRANCH, confirmed_at=LONG_AGO))}, 2),
     ],
 )
 def test_readiness_counts_what_was_never_synced_or_is_staler_than_promised(changes, reasons):
