@@ -221,11 +221,11 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 def test_what_is_refused_and_where(
     name: str, content: bytes | str, place: tuple[int | None, int | None], words: str
 ) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     line, column, error = problem(name, content)
     assert (line, column) == place, error
     assert words in error
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_what_is_just_within_the_caps_is_read() -> None:
