@@ -22,7 +22,7 @@ from daemon.config import Config
 from daemon.core import Core
 from daemon.errors import GitHubError, HeadwaterError, RepositoryEmpty, StoreError
 from daemon.metrics import Metrics
-from daemon.model import BranchFacts, JobRecord, RepositoryRef, RunRecord, Trigger
+from daemon.model import BranchFacts, JobRecord, RepositoryRef, RunRecord, TrackedRepository, Trigger
 from daemon.store.database import Database
 from daemon.store.history import History
 from daemon.store.jobs import Jobs
@@ -136,7 +136,8 @@ class _Working:
         core.recover()
         self._discover(names)
         names = names or every_name(core.config, core.repositories)
-        unlisted = [one for name in names if (one := self._track_matching(name))]
+        globbed = self._globbed()
+        looked = [self._track_matching(name, globbed[name.lower()]) for name in names if name.lower() in globbed]
         branches = list(_branches(core.repositories, names))
         ids = [branch.id for _, branch in branches]
         core.jobs.want(ids, trigger, now=core.clock.now())
@@ -147,7 +148,7 @@ class _Working:
         finally:
             self._workers.stop(0.0)
         core.renew_entities()  # where the rules have changed and the commit has not
-        return unlisted + [
+        return [failed for failed in looked if failed] + [
             _result(name, branch.id, core.jobs, core.history, core.snapshots) for name, branch in branches
         ]
 
@@ -161,12 +162,17 @@ class _Working:
         if errors := [one.last_error for one in core.owners.records() if one.last_error]:
             raise HeadwaterError("; ".join(errors))
 
-    def _track_matching(self, name: str) -> SyncResult | None:
+    def _globbed(self) -> dict[str, TrackedRepository]:
+        """What is tracked by globs, by each name that it may be given."""
+        return {
+            name: one
+            for one in reversed(self._core.tracked)  # the first of a name counts
+            if any(map(is_glob, one.branches))
+            for name in (one.configured, one.full_name.lower())
+        }
+
+    def _track_matching(self, name: str, one: TrackedRepository) -> SyncResult | None:
         """Track what matches the globs of a repository, as a daemon's looks do; what kept GitHub from telling."""
-        wanted = name.lower()
-        one = next((one for one in self._core.tracked if wanted in {one.full_name.lower(), one.configured}), None)
-        if one is None or not any(map(is_glob, one.branches)):
-            return None
         try:
             found = self._core.client.branches(RepositoryRef(one.owner, one.name, one.github_id))
         except RepositoryEmpty:
