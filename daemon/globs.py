@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+_CHARACTERS = frozenset("*?[")
+
+
+def is_glob(text: str) -> bool:
+    """Whether ``text`` is a pattern rather than a name (none of these characters can be in a branch's name)."""
+    return not _CHARACTERS.isdisjoint(text)
+
 
 def matches_repository(full_name: str, patterns: Sequence[str]) -> bool:
     """Whether one of the globs (none: all) is for the full or the bare name, whatever the case."""

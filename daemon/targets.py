@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from daemon.globs import matches_branch
+from daemon.globs import is_glob, matches_branch
 from daemon.values import parse_text, shown
 
 PLACEHOLDERS = ("owner", "name", "branch")
 SLASH = "~"
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_GLOB = frozenset("*?[")
 _SEVERAL = "*"  # stands for branches that only GitHub knows
 _DEFAULT = ""  # stands for the default branch, whatever it is called
 
@@ -73,10 +72,10 @@ def shared(
 def _candidates(followed: Sequence[str], wanted: Sequence[str]) -> Iterator[str]:
     """The branches that may be published, as far as the configuration tells."""
     for pattern in dict.fromkeys(followed or (_DEFAULT,)):
-        if _GLOB.isdisjoint(pattern):
+        if not is_glob(pattern):
             if not pattern or matches_branch(pattern, wanted):
                 yield pattern
-        elif wanted and all(_GLOB.isdisjoint(name) for name in wanted):
+        elif wanted and not any(map(is_glob, wanted)):
             yield from (name for name in wanted if fnmatchcase(name, pattern))
         else:
             yield _SEVERAL

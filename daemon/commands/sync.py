@@ -21,6 +21,7 @@ from daemon.clock import Clock
 from daemon.config import Config
 from daemon.core import Core
 from daemon.errors import GitHubError, HeadwaterError, RepositoryEmpty, StoreError
+from daemon.globs import is_glob
 from daemon.metrics import Metrics
 from daemon.model import BranchFacts, JobRecord, RepositoryRef, RunRecord, TrackedRepository, Trigger
 from daemon.store.database import Database
@@ -29,7 +30,7 @@ from daemon.store.jobs import Jobs
 from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
-from daemon.sync.patterns import branch_matches, is_glob
+from daemon.sync.patterns import branch_matches
 from daemon.sync.workers import LEASE_SECONDS, Workers
 from daemon.web.answers import run_json
 

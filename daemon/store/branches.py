@@ -7,20 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 
+from daemon.globs import is_glob
 from daemon.model import Topic, Trigger
 from daemon.store import wishes
 from daemon.store.database import Database
 
-_GLOB = frozenset("*?[")
 _ENSURE = """
     INSERT INTO branch (repository_id, name) VALUES (?, ?)
     ON CONFLICT (repository_id, name) DO UPDATE SET tracked = TRUE
     RETURNING id
 """
-
-
-def is_glob(pattern: str) -> bool:
-    return not _GLOB.isdisjoint(pattern)
 
 
 def ensure(db: Database, repository_id: int, name: str) -> int:

@@ -10,6 +10,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from daemon.globs import is_glob
 from daemon.model import (
     BranchFacts,
     HeadsQuery,
@@ -19,7 +20,6 @@ from daemon.model import (
     WebhookHealth,
 )
 from daemon.store import records
-from daemon.store.branches import is_glob
 from daemon.store.database import Database
 from daemon.store.fields import instant_text, optional_value
 

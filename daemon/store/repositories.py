@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from daemon.globs import is_glob
 from daemon.model import (
     BranchFacts,
     PollTarget,
@@ -158,7 +159,7 @@ class Repositories:
         """Whether a branch that is new on GitHub may have to be tracked."""
         with self._db.read():
             row = self._db.execute("SELECT patterns FROM repository WHERE id = ?", (repository_id,)).fetchone()
-        return row is not None and any(map(branches.is_glob, json.loads(row[0])))
+        return row is not None and any(map(is_glob, json.loads(row[0])))
 
     def ensure_branch(self, repository_id: int, name: str) -> int:
         """The branch of that name, tracked, made when it is new."""

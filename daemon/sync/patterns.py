@@ -14,13 +14,6 @@ from pathspec import GitIgnoreSpec
 
 from daemon.model import ContentRules
 
-_GLOB_CHARACTERS = frozenset("*?[")
-
-
-def is_glob(text: str) -> bool:
-    """Whether ``text`` is a pattern rather than a name (none of these characters can be in a branch's name)."""
-    return not _GLOB_CHARACTERS.isdisjoint(text)
-
 
 def branch_matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether one of ``patterns`` names the branch; ``*`` also stands for slashes, case counts."""

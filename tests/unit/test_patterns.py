@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.sync.patterns import branch_matches, compile_rules, is_glob, rules
+from daemon.globs import is_glob
+from daemon.sync.patterns import branch_matches, compile_rules, rules
 
 PATHS = [
     b"README.md", b"docs/README.md", b"docs/a/b.txt", b"docs", b"src/docs/x", b"src/a.py", b"src/deep/a.py", b"a.PY",
