@@ -320,6 +320,25 @@ class Watched(Feed):
         return page
 
 
+@pytest.fixture
+def first(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
+    """A reader that has come to change 1, while the pump has looked once and looks again only when it is told to."""
+    monkeypatch.setattr("daemon.web.stream.POLL_SECONDS", 3600.0)
+    change(admin, 1)
+    looked = threading.Semaphore(0)
+
+    def after_read(after: int | None, items: list[int]) -> None:
+        if not items:
+            looked.release()
+
+    admin.hub._feed = Watched(admin.feed, after_read)
+    with Stream(url(admin), last=0) as stream:
+        assert ids(take(stream, 1)) == [1]
+        for reader in ("the stream itself", "the pump"):
+            assert looked.acquire(timeout=30), reader
+        yield stream
+
+
 def test_a_change_between_the_last_read_of_the_past_and_the_present_is_not_missed(admin: Admin) -> None:
     change(admin, 1)
     missed = threading.Event()
@@ -335,33 +354,22 @@ def test_a_change_between_the_last_read_of_the_past_and_the_present_is_not_misse
     assert missed.is_set()
 
 
-def test_a_change_that_the_others_got_meanwhile_is_not_missed(admin: Admin) -> None:
-    change(admin, 1)
-    with Stream(url(admin), last=0) as first:
-        assert ids(take(first, 1)) == [1]
-        wait_for(lambda: admin.hub._live, "the first to be live")
-        missed = threading.Event()
+def test_a_change_that_the_others_got_meanwhile_is_not_missed(admin: Admin, first: Stream) -> None:
+    missed = threading.Event()
 
-        def after_read(after: int | None, items: list[int]) -> None:
-            if after == 1 and not items and not missed.is_set():
-                missed.set()
-                change(admin, 2)
-                admin.hub.changed()
-                assert ids(take(first, 1)) == [2]
+    def after_read(after: int | None, items: list[int]) -> None:
+        if after == 1 and not items and not missed.is_set():
+            missed.set()
+            change(admin, 2)
+            admin.hub.changed()
+            assert ids(take(first, 1)) == [2]
 
-        admin.hub._feed = Watched(admin.feed, after_read)
-        with Stream(url(admin), last=1) as second:
-            assert ids(take(second, 1)) == [2]
+    admin.hub._feed = Watched(admin.feed, after_read)
+    with Stream(url(admin), last=1) as second:
+        assert ids(take(second, 1)) == [2]
 
 
-def test_a_read_for_readers_who_have_left_does_not_make_another_miss_anything(
-    admin: Admin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("daemon.web.stream.POLL_SECONDS", 3600.0)  # the pump reads when it is told, and only then
-    change(admin, 1)
-    first = Stream(url(admin), last=0)
-    assert ids(take(first, 1)) == [1]
-    wait_for(lambda: admin.hub._live, "the first to be live")
+def test_a_read_for_readers_who_have_left_does_not_make_another_miss_anything(admin: Admin, first: Stream) -> None:
     reads = {"past": threading.Event(), "present": threading.Event()}
     go_on = {name: threading.Event() for name in reads}
 
@@ -371,7 +379,6 @@ def test_a_read_for_readers_who_have_left_does_not_make_another_miss_anything(
             reads[held].set()
             assert go_on[held].wait(30)
 
-    wait_for(lambda: not admin.hub._changed.is_set(), "the pump to rest")
     admin.hub._feed = Watched(admin.feed, after_read)
     with Stream(url(admin), last=1) as second:
         assert reads["past"].wait(30)  # the second has read that nothing comes after 1
