@@ -92,6 +92,8 @@ def sync(context: Context, names: tuple[str, ...], as_json: bool) -> None:
     else:
         for result in results:
             click.echo(result.line())
+    if not results:
+        click.echo("nothing to sync: GitHub has no branch that the configuration asks for", err=True)
     if any(result.failed for result in results):
         sys.exit(EXIT_FAILED)
 

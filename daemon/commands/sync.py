@@ -211,7 +211,9 @@ class Asking:
         try:
             names = names or every_name(self._config, Repositories(database))
             for name in names:
-                self._post(f"/api/v1/repositories/{name}/sync?trigger={trigger}")
+                status, body = self._ask("POST", f"/api/v1/repositories/{name}/sync?trigger={trigger}")
+                if status != http.client.NOT_FOUND:  # no branch of it (yet), which does not keep the others
+                    self._good(status, body, http.client.ACCEPTED)
             return self._wait(database, names)
         finally:
             database.close()

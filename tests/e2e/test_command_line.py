@@ -135,6 +135,22 @@ def test_sync_beside_a_daemon_has_it_look_for_what_globs_are_for(
     daemon.wait_head(second, branch="release/2")
 
 
+def test_a_repository_without_a_branch_to_sync_is_said_and_does_not_keep_the_others(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    none = 'branches = ["release/*"]'
+    daemon = make_daemon(extra=none)
+    ended = daemon.cli("sync")
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr.startswith("nothing to sync: ")
+    github.add("octo/other", repo.path)
+    daemon = make_daemon(extra=f'{none}\n[[repositories]]\nname = "octo/other"').start()
+    ended = daemon.cli("sync")
+    assert ended.returncode == 0, ended.stderr
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["octo/other@main"]
+    assert repo.head()[:7] in ended.stdout
+
+
 def test_sync_of_a_name_that_is_not_configured_is_wrong_usage(
     repo: GitRepo, make_daemon: Callable[..., Daemon]
 ) -> None:
