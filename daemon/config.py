@@ -368,7 +368,7 @@ def _target_contradictions(
 
 
 def _advice(config: Config, layers: Sequence[Layer]) -> Iterator[str]:
-    """What is valid, but lets no delivery in, or every user of this machine read a secret."""
+    """What is valid, but lets no delivery in or everybody, or every user of this machine read a secret."""
     webhook = config.webhook
     if webhook.github_hook_addresses and webhook.listen.is_loopback and not webhook.trusted_proxies:
         yield (
@@ -377,6 +377,9 @@ def _advice(config: Config, layers: Sequence[Layer]) -> Iterator[str]:
         )
     held = [config.github.secret, config.webhook.secret, config.admin.secret, config.storage.secret]
     held += [action.secret for action in config.actions]
+    for secret in held:
+        if secret.file and not secret.values():
+            yield f"{secret.file} is empty: it is as if no secret was set, until there is one in it"
     files = [secret.file for secret in held if secret.file] + [config.github.private_key_file]
     in_file = any(isinstance(one, Secret) and one.inline for one in _leaves(layers[1]))
     in_url = bool(url_passwords(config.storage.url)) and layers[1].has("storage.url")

@@ -223,8 +223,16 @@ def test_an_empty_file_is_no_secret_until_it_is_filled(read, put):
     path = put("s", "")
     config = read("webhook.secret_file = 's'")
     assert config.webhook.secrets() == ()
+    assert [f"{path} is empty" in one for one in config.advice] == [True]
     path.write_text("filled")
     assert config.webhook.secrets() == (b"filled",)
+    assert read("webhook.secret_file = 's'").advice == ()
+
+
+def test_an_empty_file_for_what_signs_an_action_is_said(read, put):
+    path = put("s", "\n")
+    config = read("[[actions]]\nurl = 'https://x'\nsecret_file = 's'")
+    assert [f"{path} is empty" in one for one in config.advice] == [True]
 
 
 def test_a_named_pipe_is_not_waited_for_a_second_time(tmp_path):
