@@ -20,5 +20,5 @@ def matches_repository(full_name: str, patterns: Sequence[str]) -> bool:
 
 
 def matches_branch(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the globs (none: all) is for the branch; ``*`` also stands for slashes, case counts."""
-    return not patterns or any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
+    """Whether one of the names and globs is for the branch; ``*`` also stands for slashes, case counts."""
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)

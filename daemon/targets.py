@@ -73,7 +73,7 @@ def _candidates(followed: Sequence[str], wanted: Sequence[str]) -> Iterator[str]
     """The branches that may be published, as far as the configuration tells."""
     for pattern in dict.fromkeys(followed or (_DEFAULT,)):
         if not is_glob(pattern):
-            if not pattern or matches_branch(pattern, wanted):
+            if not pattern or not wanted or matches_branch(pattern, wanted):
                 yield pattern
         elif wanted and not any(map(is_glob, wanted)):
             yield from (name for name in wanted if fnmatchcase(name, pattern))

@@ -32,7 +32,10 @@ class Action:
         return self.identity.kind
 
     def concerns_branch(self, full_name: str, branch: str) -> bool:
-        return matches_repository(full_name, self.rule.repositories) and matches_branch(branch, self.rule.branches)
+        branches = self.rule.branches
+        return matches_repository(full_name, self.rule.repositories) and (
+            not branches or matches_branch(branch, branches)
+        )
 
     def concerns(self, change: BranchChange) -> bool:
         """Whether the action is to run because of this change."""

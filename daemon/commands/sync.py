@@ -21,7 +21,7 @@ from daemon.clock import Clock
 from daemon.config import Config
 from daemon.core import Core
 from daemon.errors import GitHubError, HeadwaterError, RepositoryEmpty, StoreError
-from daemon.globs import is_glob
+from daemon.globs import is_glob, matches_branch
 from daemon.metrics import Metrics
 from daemon.model import BranchFacts, JobRecord, RepositoryRef, RunRecord, TrackedRepository, Trigger
 from daemon.store.database import Database
@@ -30,7 +30,6 @@ from daemon.store.jobs import Jobs
 from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.store.snapshots import Snapshots
-from daemon.sync.patterns import branch_matches
 from daemon.sync.workers import LEASE_SECONDS, Workers
 from daemon.web.answers import run_json
 
@@ -181,7 +180,7 @@ class _Working:
         except GitHubError as error:
             return SyncResult(name, ", ".join(one.branches), None, None, str(error))
         for branch in found:
-            if branch_matches(branch, one.branches):
+            if matches_branch(branch, one.branches):
                 self._core.repositories.ensure_branch(one.id, branch)
         return None
 

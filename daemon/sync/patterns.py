@@ -1,4 +1,4 @@
-"""Which content is kept and which branches are followed: gitignore-style patterns and globs.
+"""Which content is kept: gitignore-style patterns.
 
 Pure. Paths are bytes and need not be UTF-8; they are matched as text with surrogate escapes.
 """
@@ -7,17 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from hashlib import sha256
 
 from pathspec import GitIgnoreSpec
 
 from daemon.model import ContentRules
-
-
-def branch_matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of ``patterns`` names the branch; ``*`` also stands for slashes, case counts."""
-    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def rules(include: Sequence[str], exclude: Sequence[str], max_file_bytes: int) -> ContentRules:

@@ -9,9 +9,9 @@ from daemon.clock import Clock
 from daemon.errors import GitHubError, GraphQLUnavailable, Outage, RateLimited, Unauthorized
 from daemon.github.client import GitHubClient
 from daemon.github.governor import CORE, GRAPHQL
+from daemon.globs import matches_branch
 from daemon.logs import get_logger
 from daemon.model import HeadsQuery, PollTarget, RemoteRepository, RepositoryHeads
-from daemon.sync.patterns import branch_matches
 
 log = get_logger()
 
@@ -124,6 +124,6 @@ def _tracked(target: PollTarget, answer: RepositoryHeads) -> RepositoryHeads:
     """Of all branches those that match a glob; of a complete list what is tracked and not in it is gone."""
     if not answer.complete:
         return answer
-    matching = {name: sha for name, sha in answer.heads.items() if branch_matches(name, target.patterns)}
+    matching = {name: sha for name, sha in answer.heads.items() if matches_branch(name, target.patterns)}
     known = {branch.name: answer.heads.get(branch.name) for branch in target.branches if branch.name}
     return replace(answer, heads={**known, **matching})

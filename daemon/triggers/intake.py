@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from daemon.errors import Refusal
-from daemon.globs import matches_repository
+from daemon.globs import matches_branch, matches_repository
 from daemon.model import Delivery, DeliveryStatus, TrackedOwner, TrackedRepository
-from daemon.sync.patterns import branch_matches
 
 PUSH = "push"
 UNKNOWN_EVENT = "unknown"
@@ -311,7 +310,7 @@ def _verdict(
 
 def _tracks(repository: TrackedRepository, branch: str) -> bool:
     if repository.branches:
-        return branch_matches(branch, repository.branches)
+        return matches_branch(branch, repository.branches)
     return repository.default_branch in (None, branch)
 
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.globs import is_glob
-from daemon.sync.patterns import branch_matches, compile_rules, rules
+from daemon.sync.patterns import compile_rules, rules
 
 PATHS = [
     b"README.md", b"docs/README.md", b"docs/a/b.txt", b"docs", b"src/docs/x", b"src/a.py", b"src/deep/a.py", b"a.PY",
@@ -100,39 +99,6 @@ def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
 def test_any_bytes_can_be_asked_about(path: bytes, patterns: list[str]) -> None:
     assert compile_rules(patterns, [])(path) in (True, False)
     assert compile_rules([], patterns)(path) in (True, False)
-
-
-@pytest.mark.parametrize(
-    ("name", "patterns", "expected"),
-    [
-        ("main", ["main"], True),
-        ("main", ["Main"], False),
-        ("main", ["mai"], False),
-        ("main", ["x", "m*"], True),
-        ("main", [], False),
-        ("release/1.0", ["release/*"], True),
-        ("release/1.0/fix", ["release/*"], True),
-        ("release/1.0/fix", ["*fix"], True),
-        ("release-1", ["release-[0-9]"], True),
-        ("release-x", ["release-[0-9]"], False),
-        ("release-x", ["release-?"], True),
-        ("a[1]", ["a[1]"], True),
-        ("a1", ["a[1]"], True),
-        ("main\n", ["main"], False),
-    ],
-)
-def test_a_branch_matches_by_name_or_glob(name: str, patterns: list[str], expected: bool) -> None:
-    assert branch_matches(name, patterns) is expected
-
-
-@pytest.mark.parametrize("text", ["*", "release/*", "v?", "v[12]"])
-def test_a_glob_has_a_glob_character(text: str) -> None:
-    assert is_glob(text)
-
-
-@pytest.mark.parametrize("text", ["", "main", "feature/a-b_c.d", "{a,b}", "v1]"])
-def test_a_name_has_none(text: str) -> None:
-    assert not is_glob(text)
 
 
 def test_the_digest_changes_whenever_the_rules_do() -> None:

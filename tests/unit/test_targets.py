@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.globs import matches_branch, matches_repository
 from daemon.targets import parse_target, rendered, shared
 
 ONE = [("octo", "data", ())]
@@ -68,11 +67,3 @@ def test_a_folder_for_two_branches_is_a_problem(template, repositories, branches
 )
 def test_a_folder_for_each_is_none(template, repositories, branches):
     assert shared(template, repositories, branches) is None
-
-
-def test_filters():
-    assert matches_repository("Octo/Data", ("octo/*",))
-    assert matches_repository("Octo/Data", ("data",))
-    assert not matches_repository("octo/data", ("octo",))
-    assert matches_branch("release/1", ("release/*",))
-    assert not matches_branch("Main", ("main",))
