@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import Daemon, assert_equal_to_git
+from harness import Daemon, assert_equal_to_git, wait_for
 from pgbouncer import Bouncer
 
 from daemon.demo.standin import StandIn
@@ -40,3 +40,19 @@ def test_what_is_accepted_through_a_pooler_is_synced_although_one_is_killed(
     assert nodes[0].cli("verify").returncode == 0
     assert nodes[0].stop() == 0
     assert "ERROR" not in bouncer.log()
+
+
+def test_a_node_that_cannot_be_told_looks_for_what_is_tracked_no_more(
+    github: StandIn, repo: GitRepo, postgres_url: str, bouncer: Bouncer, make_daemon: Callable[..., Daemon]
+) -> None:
+    github.add("octo/more", repo.path)
+    both = ("octo/data", "octo/more")
+    nodes = [make_daemon(storage=bouncer.through(postgres_url), repositories=both).start() for _ in range(2)]
+    for node in nodes:
+        node.wait_head(repo.head(), name="octo/more")
+        wait_for(lambda node=node: node.log_lines("store.not_listening"), "a node to know that it is not told")
+    push = {"ref": "refs/heads/main", "after": repo.head(), "repository": {"full_name": "octo/more"}, "commits": []}
+    assert nodes[1].deliver(push).json()["status"] == "accepted"
+    nodes[0].write_config(repositories=("octo/data",))
+    nodes[0].hangup()
+    wait_for(lambda: nodes[1].deliver(push).json()["status"] == "ignored", "the other node to have looked", seconds=30)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from engines import Server
 from events import Stream
 from harness import Daemon, assert_equal_to_git, wait_for
@@ -199,12 +200,25 @@ def test_a_push_to_a_node_whose_workers_are_busy_is_synced_by_another_at_once(
     hold.release()
 
 
+# Told of what is tracked, it does not get to read it, and finds it by looking, which is every minute otherwise.
+DEAF = """
+from daemon import service
+service.TRACKING_SECONDS = 0.5
+soon = service.Scheduler.soon
+service.Scheduler.soon = lambda self, name, call: None if name == "tracked" else soon(self, name, call)
+"""
+
+
+@pytest.mark.parametrize("customized", ["", DEAF], ids=["told", "looking"])
 def test_a_repository_that_one_node_is_told_to_track_no_more_is_none_for_the_other_either(
-    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon]
+    github: StandIn, repo: GitRepo, make_node: Callable[..., Daemon], tmp_path: Path, customized: str
 ) -> None:
+    (tmp_path / "sitecustomize.py").write_text(customized)
     github.add("octo/more", repo.path)
-    nodes = [make_node(repositories=("octo/data", "octo/more")).start() for _ in range(2)]
+    nodes = [make_node(repositories=("octo/data", "octo/more")) for _ in range(2)]
+    nodes[1].variables["PYTHONPATH"] = str(tmp_path)
     for node in nodes:
+        node.start()
         listens(node)
         node.wait_head(repo.head(), name="octo/more")
     push = {"ref": "refs/heads/main", "after": repo.head(), "repository": {"full_name": "octo/more"}, "commits": []}
