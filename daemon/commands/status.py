@@ -188,7 +188,8 @@ def _errors(row: dict[str, Any]) -> list[str]:
 
 def print_nothing() -> None:
     """An empty configuration is not an error, but worth a word."""
-    Console().print("no repository is configured: add a [[repositories]] table to the configuration")
+    told = "no repository is configured: add a [[repositories]] table to the configuration"
+    Console().print(told, markup=False, soft_wrap=True)
 
 
 def _webhook(row: dict[str, Any]) -> str:

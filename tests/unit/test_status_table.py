@@ -73,3 +73,9 @@ def test_in_a_pipe_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_table([row(name)], now=NOW)
     _, line = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{name}  syncing")
+
+
+def test_nothing_to_show_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([], now=NOW)
+    said = "no repository is configured: add a [[repositories]] table to the configuration\n"
+    assert capsys.readouterr().out == said
