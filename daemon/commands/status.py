@@ -17,12 +17,12 @@ from rich.text import Text
 
 from daemon.clock import Clock
 from daemon.config import Config
-from daemon.model import ActionRecord, RepositoryRecord
+from daemon.model import ActionRecord, BranchState, RepositoryRecord
 from daemon.store.actions import Actions
 from daemon.store.opening import open_to_read
 from daemon.store.repositories import Repositories
 from daemon.triggers.schedule import promised_seconds
-from daemon.web.answers import branch_json, iso
+from daemon.web.answers import branch_json, iso, repository_state
 from daemon.web.words import visible
 
 PAGE = 1000
@@ -87,15 +87,15 @@ def _rows(repository: RepositoryRecord, config: Config, now: datetime) -> list[d
             "behind_seconds": _behind(branch.confirmed_at, now),
         }
         for branch in repository.branches
-    ] or [_unnamed(repository)]
+    ] or [_unnamed(repository, repository_state(repository, now=now, promised_seconds=bound))]
 
 
-def _unnamed(repository: RepositoryRecord) -> dict[str, Any]:
+def _unnamed(repository: RepositoryRecord, state: BranchState) -> dict[str, Any]:
     """A repository whose default branch nobody has told us yet still gets its row."""
     return {
         "repository": repository.full_name,
         **dict.fromkeys(UNKNOWN),
-        "state": "failed" if repository.last_error else "stale",
+        "state": state.value,
         "last_error": repository.last_error,
         "next_poll_at": iso(repository.next_poll_at) if repository.next_poll_at else None,
         "webhook": repository.webhook.value,

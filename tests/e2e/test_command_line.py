@@ -379,6 +379,20 @@ def test_a_name_that_the_locale_cannot_write_is_written_all_the_same(
     assert "caf\\xe9" in ended.stdout
 
 
+def test_status_tells_the_state_of_a_repository_without_a_branch_as_the_api_does(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    github.add("octo/empty", GitRepo.init(tmp_path / "empty").path)
+    daemon = make_daemon(repositories=("octo/empty", "octo/nowhere")).start()
+
+    def told() -> dict[str, str]:
+        return {one["full_name"]: one["state"] for one in daemon.get("/api/v1/repositories").json()["items"]}
+
+    wait_for(lambda: told() == {"octo/empty": "empty", "octo/nowhere": "gone"}, "the first looks")
+    rows = json.loads(daemon.cli("status", "--json").stdout)["branches"]
+    assert {one["repository"]: one["state"] for one in rows} == told()
+
+
 def test_status_has_the_fields_of_the_api_before_the_first_sync(
     github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
 ) -> None:
