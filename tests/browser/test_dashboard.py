@@ -343,6 +343,17 @@ def test_no_width_cuts_a_table_off(hostile: Daemon, visit: Visit) -> None:
             assert page.evaluate(cut) == 0, f"{path} at {width}"
 
 
+def test_a_state_is_a_word_and_no_more_whatever_its_name(
+    github: StandIn, make_daemon: Callable[..., Daemon], visit: Visit, tmp_path: Path
+) -> None:
+    github.add("octo/empty", GitRepo.init(tmp_path / "empty").path)
+    daemon = make_daemon(repositories=("octo/empty",)).start()
+    wait_for(lambda: daemon.get("/api/v1/repositories/octo/empty").json().get("state") == "empty", "the first look")
+    page = visit(daemon)
+    for one in (page.locator(".state.empty").first, page.locator(".numbers .empty")):
+        assert one.evaluate("(one) => getComputedStyle(one).padding + getComputedStyle(one).borderStyle") == "0pxnone"
+
+
 def test_a_phone_needs_no_sideways_scroll(hostile: Daemon, visit: Visit) -> None:
     page = visit(hostile, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     for path in PAGES:
