@@ -203,7 +203,9 @@ def entities(database: Database, entity_type: str, entity_id: str | None, *, cou
         return _json({"items": [entity_json(one) for one in records]})
     if count and not records:
         raise NothingThere(_no_entity(store.counts(branches), entity_type))
-    return _lines(UNSAFE.sub("?", f"{one.entity_id}  {one.label or ''}  {one.repository}") for one in records)
+    return _lines(
+        UNSAFE.sub("?", f"{one.entity_id}  {one.label or ''}  {one.repository}@{one.branch}") for one in records
+    )
 
 
 def _no_entity(counts: Sequence[tuple[str, int]], entity_type: str, entity_id: str | None = None) -> str:

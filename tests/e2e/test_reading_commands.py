@@ -158,7 +158,10 @@ def test_entities_are_listed_by_id_and_shown_whole(repo: GitRepo, make_daemon: C
     daemon = make_daemon(extra='[[repositories.collections]]\ntype = "thing"\nfiles = "things/*.json"')
     assert daemon.cli("sync").returncode == 0
     listed = raw(daemon, "entities", "thing").stdout
-    assert [line.split()[0] for line in listed.splitlines()] == [b"a?", b"b"]
+    assert [line.split() for line in listed.splitlines()] == [
+        [b"a?", b"A", b"octo/data@main"],
+        [b"b", b"Bee", b"octo/data@main"],
+    ]
     told = json.loads(raw(daemon, "entities", "thing", "--json").stdout)
     assert [item["label"] for item in told["items"]] == ["A", "Bee"]
     one = json.loads(raw(daemon, "entities", "thing", "b").stdout)
