@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -219,3 +220,23 @@ def test_a_sync_from_the_command_line_applies_changed_rules_although_the_commit_
     github.stop()
     daemon.start()
     assert total(daemon) == 1
+
+
+def test_the_dashboard_tells_entities_of_several_branches_apart(
+    repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    head = repo.commit({"category/a.json": good("category", 1), "category/b.json": b"{"})
+    repo.commit({"later": b"1"}, branch="next", parents=[head])
+    daemon = make_daemon(extra=f'branches = ["main", "next"]\n{collection("category")}').start()
+    for branch in ("main", "next"):
+        daemon.wait_head(repo.head(branch), branch)
+    page = "/repositories/octo/data/entities"
+    told = daemon.get(f"{page}?type=category").text
+    assert re.findall(r'data-label="Branch"><a href="(.*?)">(.*?)</a>', told) == [
+        (f"{page}?branch=main&amp;type=category", "main"),
+        (f"{page}?branch=next&amp;type=category", "next"),
+        (f"{page}?branch=main", "main"),
+        (f"{page}?branch=next", "next"),
+    ]
+    narrowed = daemon.get(f"{page}?type=category&branch=next").text
+    assert "/api/v1/entities/category?repository=octo%2Fdata&amp;branch=next" in narrowed
