@@ -173,7 +173,8 @@ def _cells(row: dict[str, Any], now: datetime) -> tuple[str, ...]:
 
 
 def _error_lines(rows: list[dict[str, Any]]) -> list[Text]:
-    return [Text(visible(f"{_label(row)}: {error}")) for row in rows for error in _errors(row)]
+    """What is wrong; of what is wrong with a repository as a whole, once."""
+    return [Text(line) for line in dict.fromkeys(line for row in rows for line in _errors(row))]
 
 
 def _label(row: dict[str, Any]) -> str:
@@ -181,9 +182,11 @@ def _label(row: dict[str, Any]) -> str:
 
 
 def _errors(row: dict[str, Any]) -> list[str]:
-    failed = [f"{one['kind']} action: {one['last_error']}" for one in row["actions"] if one["last_error"]]
-    unheard = [f"webhook: {row['webhook_reason']}"] if row["webhook_reason"] else []
-    return ([row["last_error"]] if row.get("last_error") else []) + unheard + failed
+    label = _label(row)
+    failed = [f"{label}: {one['kind']} action: {one['last_error']}" for one in row["actions"] if one["last_error"]]
+    unheard = [f"{row['repository']}: webhook: {row['webhook_reason']}"] if row["webhook_reason"] else []
+    own = [f"{label}: {row['last_error']}"] if row.get("last_error") else []
+    return [visible(line) for line in own + unheard + failed]
 
 
 def print_nothing() -> None:

@@ -79,3 +79,12 @@ def test_nothing_to_show_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> 
     print_table([], now=NOW)
     said = "no repository is configured: add a [[repositories]] table to the configuration\n"
     assert capsys.readouterr().out == said
+
+
+def test_what_is_wrong_with_a_webhook_is_told_once_a_repository(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("octo/data@main", "octo/data@next", "octo/other@main")
+    print_table([row(name, webhook_reason="none leads here") for name in names], now=NOW)
+    assert capsys.readouterr().out.splitlines()[4:] == [
+        "octo/data: webhook: none leads here",
+        "octo/other: webhook: none leads here",
+    ]
