@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from daemon.clock import Clock
+from daemon.commands.reading import printable
 from daemon.commands.status import ago, every_action
 from daemon.commands.sync import Asking
 from daemon.config import Config
@@ -38,17 +39,26 @@ def action_rows(config: Config) -> list[dict[str, Any]]:
 def retry(config: Config, action: str | None) -> int:
     """Have failed actions tried at once, or at the start of the daemon where none runs; on how many branches.
 
-    Raises HeadwaterError for an action that there is not, and when the daemon does not answer.
+    Raises HeadwaterError for an action that there is not, and when the daemon does not answer; StoreError without
+    a store.
     """
+    _assert_known(config, action)
     daemon = None if config.storage.is_postgres else Database.locked_by(config.storage.sqlite_path)
     if daemon and daemon.get("admin_url"):
         return Asking(config, str(daemon["admin_url"])).retry_actions(action)
     database = open_store(config.storage, clock=Clock())
     try:
-        actions = Actions(database)
-        if action is not None and not actions.knows(action):
-            raise HeadwaterError(f"there is no action {action}; see `headwater actions list`")
-        return actions.retry(action)
+        return Actions(database).retry(action)
+    finally:
+        database.close()
+
+
+def _assert_known(config: Config, action: str | None) -> None:
+    """A retry makes no store, and says the same of an unknown action beside a daemon and without one."""
+    database = open_to_read(config.storage, clock=Clock())
+    try:
+        if action is not None and not Actions(database).knows(action):
+            raise HeadwaterError(f"there is no action {printable(action)}; see `headwater actions list`")
     finally:
         database.close()
 
@@ -57,14 +67,21 @@ def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
     """The rows for a person: each action with how it went on its branches, errors in full."""
     console = Console()
     if not rows:
-        console.print("no action is known: add an \\[\\[actions]] table to the configuration, and start the daemon")
+        console.print(
+            "no action is known: add an [[actions]] table to the configuration, and start the daemon",
+            markup=False,
+            soft_wrap=True,
+        )
         return
-    wide = max(cell_len(_branch(row)) for row in rows)
+    wide = max((cell_len(_branch(row)) for row in rows if row["branch"]), default=0)
     for action, group in groupby(rows, key=itemgetter("action")):
         branches = list(group)
         title = visible(f"{branches[0]['kind']} {branches[0]['target']}")
         console.print(f"[bold]{action}[/]  {escape(title)}", soft_wrap=True)
         for row in branches:
+            if not row["branch"]:
+                console.print("  has had nothing to do yet")
+                continue
             state = f"[{COLOURS[row['state']]}]{row['state']:<7}[/]"
             commit = (row["commit_sha"] or "-")[:SHORT]
             told = f"  {escape(set_cell_size(_branch(row), wide))}  {state}  {commit:<7}  {_finished(row, now)}"
@@ -74,7 +91,7 @@ def print_table(rows: list[dict[str, Any]], *, now: datetime) -> None:
 
 
 def _branch(row: dict[str, Any]) -> str:
-    return visible(f"{row['repository']}@{row['branch']}") if row["branch"] else "-"
+    return visible(f"{row['repository']}@{row['branch']}")
 
 
 def _finished(row: dict[str, Any], now: datetime) -> str:

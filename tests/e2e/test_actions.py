@@ -128,7 +128,11 @@ def test_a_failing_action_is_seen_everywhere_blocks_nothing_and_is_retried(
     go.touch()  # not before: on a slow machine its own next try could come first
     wait_for(lambda: {one["state"] for one in actions_of(daemon)} == {"done"}, "the retry to succeed")
     assert daemon.post("/api/v1/actions/retry?action=nonsense").status_code == 404
-    assert daemon.cli("actions", "retry", "nonsense").returncode == 1
+    unknown = daemon.cli("actions", "retry", "nonsense")
+    assert (unknown.returncode, unknown.stderr.count("there is no action nonsense; see `headwater actions list`")) == (
+        1,
+        1,
+    )
 
 
 def test_retry_without_a_daemon_clears_the_backoff_for_its_next_start(
@@ -139,6 +143,25 @@ def test_retry_without_a_daemon_clears_the_backoff_for_its_next_start(
     assert daemon.stop() == 0
     assert "1 tried again" in daemon.cli("actions", "retry").stdout
     assert "Traceback" not in daemon.log.read_text()
+
+
+def test_retry_before_the_first_start_makes_no_store(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(extra=command("pass"))
+    ended = daemon.cli("actions", "retry")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "there is no database at" in ended.stderr
+    assert not daemon.database.exists()
+
+
+def test_an_action_that_nothing_has_changed_for_is_not_told_as_done(
+    repo: GitRepo, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon(extra=command("pass", paths=["nowhere/"])).start()
+    daemon.wait_head(repo.head())
+    wait_for(lambda: actions_of(daemon), "the action to be known")
+    title, told = daemon.cli("actions", "list").stdout.splitlines()
+    assert title.split()[1] == "command"
+    assert told == "  has had nothing to do yet"
 
 
 def test_actions_are_reloaded_live(
