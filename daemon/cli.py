@@ -93,7 +93,10 @@ def sync(context: Context, names: tuple[str, ...], as_json: bool) -> None:
         for result in results:
             click.echo(result.line())
     if not results:
-        click.echo("nothing to sync: GitHub has no branch that the configuration asks for", err=True)
+        why = "GitHub has no branch that the configuration asks for"
+        if not config.repositories:
+            why = "no repository is configured: add a [[repositories]] table to the configuration"
+        click.echo(f"nothing to sync: {why}", err=True)
     if any(result.failed for result in results):
         sys.exit(EXIT_FAILED)
 
@@ -166,6 +169,8 @@ def verify(context: Context, names: tuple[str, ...], repair: bool, as_json: bool
     else:
         for report in reports:
             click.echo(report.text())
+    if not reports:
+        click.echo("nothing to verify: no repository is tracked", err=True)
     if not all(report.ok for report in reports):
         sys.exit(EXIT_FAILED)
 

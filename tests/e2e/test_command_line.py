@@ -151,6 +151,16 @@ def test_a_repository_without_a_branch_to_sync_is_said_and_does_not_keep_the_oth
     assert repo.head()[:7] in ended.stdout
 
 
+def test_that_no_repository_is_configured_is_said(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon(repositories=())
+    for command, said in (
+        ("sync", "nothing to sync: no repository is configured: add a [[repositories]] table to the configuration"),
+        ("verify", "nothing to verify: no repository is tracked"),
+    ):
+        ended = daemon.cli(command)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", f"{said}\n")
+
+
 def test_sync_of_a_name_that_is_not_configured_is_wrong_usage(
     repo: GitRepo, make_daemon: Callable[..., Daemon]
 ) -> None:
