@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from daemon.model import BranchState, Commit, RepositoryRecord, WebhookHealth
@@ -147,8 +148,9 @@ def _troubles(call: Call, told: Sequence[Row], rows: Sequence[Row]) -> Iterator[
     """What a person should do something about: where, what, and what to do."""
     if not call.deps.configured():
         yield _trouble("GitHub is not configured", "Set github.token (or github.anonymous) and reload: nothing syncs.")
+    promised = {one["full_name"]: one["promised_seconds"] for one in told}
     for row in rows:
-        if row["state"] not in WELL:
+        if row["state"] not in WELL or _is_held_up(row, promised[row["repository"]], call.deps.now()):
             yield _trouble(_name(row), row["last_error"] or ADVICE.get(row["state"], ""), row)
         elif row["tree_error"]:
             yield _trouble(_name(row), f"Not provable: {row['tree_error']}", row)
@@ -158,6 +160,14 @@ def _troubles(call: Call, told: Sequence[Row], rows: Sequence[Row]) -> Iterator[
     for name, count, error in call.deps.actions.failing():
         what = f"{count} failing action{'s' if count > 1 else ''}: {error}"
         yield {**_trouble(name, what), "url": words.repository_url(name, "/actions")}
+
+
+def _is_held_up(row: Row, promised_seconds: float, now: datetime) -> bool:
+    """Whether a sync that is to be tried again has been so long about it that the promise is broken."""
+    if row["state"] != BranchState.SYNCING.value or not row["last_error"]:
+        return False
+    confirmed_at = datetime.fromisoformat(row["confirmed_at"]) if row["confirmed_at"] else None
+    return answers.is_stale(confirmed_at, now=now, promised_seconds=promised_seconds)
 
 
 def _missing(one: Row) -> str:

@@ -18,7 +18,7 @@ from test_web_admin import FILES, NOW, Admin, Rule
 from web_peer import Reply
 
 from daemon.clock import Clock
-from daemon.model import Delivery, DeliveryStatus, NodeRecord, RemoteRepository, Sample
+from daemon.model import Delivery, DeliveryStatus, NodeRecord, RemoteRepository, Sample, Trigger
 from daemon.store.glance import Glance
 from daemon.store.hooklog import HookLog
 from daemon.triggers.recovery import NO_HOOK
@@ -133,6 +133,18 @@ def test_what_is_wrong_is_at_the_top_in_words(admin):
     body = admin.ask("/").body.decode()
     assert "Set github.token" in body
     assert "Sync now" not in body
+
+
+def test_a_sync_that_only_waits_and_breaks_the_promise_is_something_to_look_at(admin):
+    (branch,) = admin.repositories.record("octo", "demo").branches
+    admin.jobs.want([branch.id], Trigger.POLL, now=NOW)
+    claim = admin.jobs.claim("here", now=NOW, lease_seconds=60.0)
+    admin.jobs.waiting(claim, run_after=NOW + timedelta(hours=2), sighting=None, note="GitHub says 500", now=NOW)
+    assert "1 thing to look at" not in admin.ask("/").body.decode()
+    admin.now = NOW + timedelta(hours=1)
+    body = admin.ask("/").body.decode()
+    assert "1 thing to look at" in body
+    assert '<span class="what">GitHub says 500</span>' in body
 
 
 def test_missing_webhooks_are_told_with_their_number(admin):
