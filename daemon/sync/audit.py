@@ -55,13 +55,14 @@ def compare_with_github(
 ) -> list[str]:
     """What GitHub's tree of the stored commit says differently; one request and the tree's listing.
 
-    Raises GitHubError; a commit that GitHub no longer has is a difference too.
+    Raises GitHubError; a commit that GitHub no longer has is a difference too, a repository that it no longer has not.
     """
     if facts.head_sha is None:
         return []
     try:
         commit = client.commits(repository, facts.head_sha, limit=1, known=lambda _sha: True)[0]
     except ObjectNotFound:
+        client.repository(repository)  # the 404 may be about all of it
         return [f"GitHub no longer has the stored commit {facts.head_sha}"]
     if commit.tree_sha == facts.tree_sha:
         return []

@@ -14,6 +14,7 @@ from daemon.demo.standin import StandIn
 from daemon.demo.standin.answers import Answer
 from daemon.demo.standin.faults import Replace, Status
 from daemon.demo.standin.gitrepo import GitRepo
+from daemon.errors import RepositoryNotFound
 from daemon.model import ZERO_SHA, Outcome, Trigger, WebhookHealth
 from daemon.sync.audit import compare_with_github, examine
 
@@ -196,6 +197,9 @@ def test_what_is_stored_is_compared_with_github_by_the_tree_of_its_commit(bench:
     assert "GitHub's tree of" in compared(bench)[0]
     bench.github.faults.add(r"/commits\?", Status(404, {"message": "Not Found"}))
     assert "no longer has" in compared(bench)[0]
+    bench.github.remove("octo/data")
+    with pytest.raises(RepositoryNotFound):
+        compared(bench)
 
 
 def test_a_late_push_and_a_stale_answer_that_agree_do_not_move_the_branch_back(bench: Bench) -> None:
