@@ -60,7 +60,7 @@ class SyncResult:
         if self.error is not None:
             return f"{where}  failed: {self.error}"
         if self.run is None or self.run.outcome == "unchanged":
-            return f"{where}  unchanged at {(self.head or 'no commit')[:SHORT]}"
+            return f"{where}  unchanged at {self.head[:SHORT] if self.head else 'no commit'}"
         run = self.run
         seconds = (run.finished_at - run.started_at).total_seconds()
         return (

@@ -223,7 +223,8 @@ class Routine:
         if read.empty:
             error = f"{name} has no commit on GitHub"
         else:
-            error = f"branch {attempt.facts.name} of {name} does not exist on GitHub; the last good copy is kept"
+            then = "check its name" if attempt.facts.head_sha is None else "the last good copy is kept"
+            error = f"branch {attempt.facts.name} of {name} does not exist on GitHub; {then}"
         self._repositories.mark_branch(
             attempt.claim.branch_id, gone=not read.empty, empty=read.empty, at=read.at, error=error
         )

@@ -151,6 +151,18 @@ def test_a_repository_without_a_branch_to_sync_is_said_and_does_not_keep_the_oth
     assert repo.head()[:7] in ended.stdout
 
 
+def test_what_has_no_commit_and_what_never_was_there_is_said_in_whole_words(
+    github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    github.add("octo/empty", GitRepo.init(tmp_path / "empty").path)
+    daemon = make_daemon(repositories=("octo/empty",))
+    assert daemon.cli("sync").stdout == "octo/empty@(default branch)  unchanged at no commit\n"
+    daemon = make_daemon(extra='branches = ["mian"]')
+    assert daemon.cli("sync").returncode == 1
+    (row,) = json.loads(daemon.cli("status", "--json").stdout)["branches"]
+    assert row["last_error"] == "branch mian of octo/data does not exist on GitHub; check its name"
+
+
 def test_that_no_repository_is_configured_is_said(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(repositories=())
     for command, said in (
