@@ -26,9 +26,19 @@ def copy_store(source: str, target: str, *, told: Callable[[str, int], None]) ->
 
     Raises StoreError when a store cannot be used or the copy is not the same, HeadwaterError for a wrong URL.
     """
+    _assert_there(_settings(source))
     with _opened(source) as one, _opened(target) as other:
         rows = copying.copy(one, other, told=told)
         return {"rows": rows, "trees": _proven(other)}
+
+
+def _assert_there(source: StorageSettings) -> None:
+    """Opening would make it, and a copy of nothing is what nobody asks for."""
+    if not source.is_postgres and not source.sqlite_path.exists():
+        raise HeadwaterError(
+            f"{source.sqlite_path} does not exist: there is nothing to copy; an absolute path has four slashes, as in "
+            "sqlite:////var/lib/headwater/headwater.db"
+        )
 
 
 @contextmanager

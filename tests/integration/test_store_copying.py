@@ -14,7 +14,7 @@ from store_bench import NOW, Bench, blob, change, commit, delivery, later, sha
 
 from daemon.clock import Clock
 from daemon.commands.copying import copy_store
-from daemon.errors import StoreError, StoreIncompatible, StoreLocked
+from daemon.errors import HeadwaterError, StoreError, StoreIncompatible, StoreLocked
 from daemon.model import CommitChange, NodeRecord, Trigger
 from daemon.store import copying
 from daemon.store.database import Database
@@ -107,6 +107,12 @@ def test_a_store_that_holds_something_is_not_copied_into(filled: Path, tmp_path:
     full.db.close()
     with pytest.raises(StoreIncompatible, match="not empty"):
         copy_store(f"sqlite:///{filled}", f"sqlite:///{full.path}", told=quiet)
+
+
+def test_a_store_that_is_not_there_is_not_made_to_be_copied(tmp_path: Path) -> None:
+    with pytest.raises(HeadwaterError, match=r"from\.db does not exist: .*four slashes"):
+        copy_store(f"sqlite:///{tmp_path}/from.db", f"sqlite:///{tmp_path}/to.db", told=quiet)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_a_daemon_uses_is_not_copied(filled: Path, postgresql: Engine, tmp_path: Path) -> None:
