@@ -21,7 +21,7 @@ WELL = ("fresh", "syncing", "empty")
 Row = dict[str, Any]
 
 ADVICE = {
-    "stale": "GitHub was not seen to confirm it in time: look at the budget, and at the log of the daemon.",
+    "stale": "GitHub was not seen to confirm it in time: `headwater check --online` and the daemon's log say why.",
     "gone": "GitHub has no such branch or repository for this token; the last good copy is kept.",
 }
 

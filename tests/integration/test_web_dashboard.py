@@ -128,7 +128,7 @@ def test_what_is_wrong_is_at_the_top_in_words(admin):
     admin.now = NOW + timedelta(hours=1)
     body = admin.ask("/").body.decode()
     assert "1 thing to look at" in body
-    assert "GitHub was not seen to confirm it in time" in body
+    assert "GitHub was not seen to confirm it in time: `headwater check --online` and " in body
     admin.configured = False
     body = admin.ask("/").body.decode()
     assert "Set github.token" in body
