@@ -59,6 +59,7 @@ def test_it_is_active_through_both_sockets_and_its_status_says_how_it_goes(servi
         "SubState": "running",
         "Type": "notify",
     }
+    assert "MALLOC_ARENA_MAX=2" in service.facts("Environment")["Environment"].split()
     for name in ("webhook", "admin"):
         unit = f"headwater-{name}.socket"
         assert service.machine.shown("ActiveState", unit=unit)["ActiveState"] == "active"
