@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from engines import open_store
+from engines import PATIENCE_SECONDS, open_store
 from harness import TOKEN
 
 from daemon.clock import Clock
@@ -74,10 +74,10 @@ class Bench:
     token: str | None = TOKEN
     anonymous: bool = False
     batch_size: int = 100
-    busy_seconds: float = 5.0
+    busy_seconds: float = PATIENCE_SECONDS
     app: AppSettings | None = None
     time: MovableClock = field(default_factory=MovableClock)
-    timeout_seconds: float = 5.0
+    timeout_seconds: float = PATIENCE_SECONDS
 
     def __post_init__(self) -> None:
         self.database = open_store(self.folder / "bench.db", clock=self.time.clock, busy_seconds=self.busy_seconds)

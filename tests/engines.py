@@ -29,6 +29,8 @@ from daemon.store.database import Database
 from daemon.store.postgres import TURN, PostgresDatabase
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+# What is to be done at once may take as long: the machine may stand still meanwhile.
+PATIENCE_SECONDS = 30.0
 # What a test loses in a power cut nobody misses.
 SETTINGS = (
     "fsync=off",
@@ -174,6 +176,7 @@ class Engine:
 
     def open(self, path: Path, *, clock: Clock | None = None, **options: Any) -> Database:
         clock = clock or Clock()
+        options = {"busy_seconds": PATIENCE_SECONDS} | options
         if self._server is None:
             return Database.open(path, clock=clock, **options)
         return PostgresDatabase.at(self.url(path), clock=clock, **options)

@@ -9,6 +9,7 @@ from bench import Bench
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.gitrepo import GitRepo
+from daemon.store import postgres as postgres_module
 
 # Whose tests run on SQLite and on PostgreSQL, but for those marked `sqlite`.
 BOTH = {
@@ -52,6 +53,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[engines.Engine]:
     with engines.used(engine):
         yield engine
     engine.close()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still while a test holds a write costs it nothing."""
+    monkeypatch.setattr(postgres_module, "_WRITE_IDLE_SECONDS", 2 * engines.PATIENCE_SECONDS)
 
 
 @pytest.fixture

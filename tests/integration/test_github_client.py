@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from engines import PATIENCE_SECONDS
 from github_peer import Peer, http
 
 from daemon import errors
@@ -46,7 +47,7 @@ def make(peer: Peer, slept: list[float]) -> Iterator[Make]:
 
     def make(**changes: object) -> GitHubClient:
         on_request = changes.pop("on_request", None)
-        settings = {"api_url": peer.url, "graphql_url": f"{peer.url}/graphql", "timeout_seconds": 5.0}
+        settings = {"api_url": peer.url, "graphql_url": f"{peer.url}/graphql", "timeout_seconds": PATIENCE_SECONDS}
         clock = Clock(sleep=slept.append)
         client = GitHubClient(
             ClientSettings(**(settings | {"token": lambda: "TOKEN"} | changes)),
@@ -666,7 +667,7 @@ def test_a_limit_of_a_second_is_waited_for(peer: Peer, make: Make) -> None:
         seconds[0] += duration + 0.01
 
     clock = Clock(monotonic=lambda: seconds[0], sleep=sleep)
-    settings = ClientSettings(peer.url, f"{peer.url}/graphql", 5.0, lambda: "TOKEN")
+    settings = ClientSettings(peer.url, f"{peer.url}/graphql", PATIENCE_SECONDS, lambda: "TOKEN")
     client = GitHubClient(settings, clock=clock, governor=Governor(clock))
     assert client.head(REF, "main") == A
     assert 0.5 < woken[0] <= 2.0
@@ -718,7 +719,7 @@ def test_settings_are_replaced_while_running(peer: Peer, client: GitHubClient) -
         other.on(HEAD, http(200, B))
         peer.on(HEAD, http(200, A))
         assert client.head(REF, "main") == A
-        client.reconfigure(ClientSettings(other.url, f"{other.url}/graphql", 5.0, lambda: "OTHER"))
+        client.reconfigure(ClientSettings(other.url, f"{other.url}/graphql", PATIENCE_SECONDS, lambda: "OTHER"))
         assert client.head(REF, "main") == B
         assert other.requests[0].headers["authorization"] == "Bearer OTHER"
     finally:

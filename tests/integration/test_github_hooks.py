@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from engines import PATIENCE_SECONDS
 from github_peer import Peer, http
 from harness import TOKEN, wait_for
 
@@ -38,7 +39,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
 def client_of(url: str) -> GitHubClient:
-    settings = ClientSettings(url, f"{url}/graphql", 5.0, lambda: TOKEN)
+    settings = ClientSettings(url, f"{url}/graphql", PATIENCE_SECONDS, lambda: TOKEN)
     return GitHubClient(settings, clock=Clock(), governor=Governor(Clock()))
 
 

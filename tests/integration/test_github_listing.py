@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from engines import PATIENCE_SECONDS
 from github_peer import Peer, http, then_close
 
 from daemon import errors
@@ -40,7 +41,7 @@ def client(peer: Peer) -> Iterator[GitHubClient]:
 
 
 def make(peer: Peer, *, token: str | None = "TOKEN") -> GitHubClient:
-    settings = ClientSettings(peer.url, f"{peer.url}/graphql", 5.0, lambda: token, anonymous=True)
+    settings = ClientSettings(peer.url, f"{peer.url}/graphql", PATIENCE_SECONDS, lambda: token, anonymous=True)
     clock = Clock(sleep=lambda _seconds: None)
     return GitHubClient(settings, clock=clock, governor=Governor(clock=clock))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from app_key import AppKey
 from bench import MovableClock
+from engines import PATIENCE_SECONDS
 
 from daemon.appkey import PrivateKey
 from daemon.demo.standin import StandIn, Status
@@ -34,7 +35,7 @@ def github(clock: MovableClock) -> Iterator[StandIn]:
 
 @pytest.fixture
 def client(github: StandIn, clock: MovableClock) -> Iterator[GitHubClient]:
-    settings = ClientSettings(github.url, f"{github.url}/graphql", 5.0, lambda: TOKEN)
+    settings = ClientSettings(github.url, f"{github.url}/graphql", PATIENCE_SECONDS, lambda: TOKEN)
     client = GitHubClient(settings, clock=clock.clock, governor=Governor(clock.clock))
     yield client
     client.close()
@@ -94,7 +95,9 @@ def test_they_are_read_without_a_token_and_beside_an_app(
 ) -> None:
     (tmp_path / "app.pem").write_text(app_key.private)
     settings = AppSettings("7", PrivateKey(tmp_path / "app.pem")) if app else None
-    client.reconfigure(ClientSettings(github.url, f"{github.url}/graphql", 5.0, lambda: None, app=settings))
+    client.reconfigure(
+        ClientSettings(github.url, f"{github.url}/graphql", PATIENCE_SECONDS, lambda: None, app=settings)
+    )
     assert len(client.hook_addresses()) == 2
     assert "authorization" not in github.requests.all()[-1].headers
 
