@@ -530,6 +530,7 @@ def test_a_defect_in_a_run_costs_one_attempt_and_is_told(bench: Bench, make_pool
     assert job.run_after == bench.time.at + timedelta(seconds=5)
     assert [line["event"] for line in logged] == ["run.unexpected_error", "run.finished"]
     assert pool.workers.alive()
+    pool.workers.stop(SECONDS)  # or it would try the same once more, whenever it looks next
     bench.time.advance(6)
     bench.settle()
     bench.assert_equal_to_git()
