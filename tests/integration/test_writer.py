@@ -55,9 +55,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def impatient(tmp_path: Path, engine: Engine) -> Iterator[Writing]:
-    """A writer over a store that gives a lock up soon."""
+    """A writer over a store that gives a lock up soon; not started yet."""
     writing = Writing(Bench(tmp_path / "impatient.db", busy_seconds=0.2).begin(), engine)
-    writing.writer.start()
     yield writing
     writing.writer.stop(SECONDS)
     writing.bench.db.close()
@@ -193,6 +192,7 @@ def test_a_delivery_that_the_store_cannot_take_costs_only_itself(writing: Writin
 
 
 def test_while_the_store_is_locked_deliveries_are_refused_and_afterwards_taken(impatient: Writing) -> None:
+    impatient.writer.start()
     with impatient.engine.locked(impatient.bench.path):
         for future in [impatient.writer.submit(delivery(number)) for number in (1, 2)]:
             with pytest.raises(StoreUnavailable):
@@ -204,10 +204,9 @@ def test_while_the_store_is_locked_deliveries_are_refused_and_afterwards_taken(i
 
 def test_a_ping_fails_with_the_commit_it_shares(impatient: Writing) -> None:
     with impatient.engine.locked(impatient.bench.path):
-        first = impatient.writer.submit(delivery(1))
-        wait_for(first.running, "the writer to take up the first delivery")
-        shared = impatient.writer.submit(delivery(2)), impatient.writer.ping()
-        for future in (first, *shared):
+        shared = impatient.writer.submit(delivery(1)), impatient.writer.ping()
+        impatient.writer.start()  # only now: it takes up both together, however slowly they were handed over
+        for future in shared:
             with pytest.raises(StoreUnavailable):
                 future.result(SECONDS)
     assert impatient.writer.ping().result(SECONDS) is DeliveryStatus.IGNORED
