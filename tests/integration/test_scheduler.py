@@ -14,7 +14,7 @@ from harness import wait_for
 from daemon.triggers import scheduler as module
 from daemon.triggers.scheduler import ClockWatch, Scheduler
 
-SECONDS = 10.0
+SECONDS = 30.0
 OFTEN = 0.02
 HOUR = 3600.0
 

@@ -18,7 +18,7 @@ from daemon.errors import StoreUnavailable
 from daemon.model import DeliveryStatus
 from daemon.triggers.writer import DeliveryWriter
 
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 class Writing:
