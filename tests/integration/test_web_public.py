@@ -416,6 +416,13 @@ def test_a_length_beyond_the_cap_is_a_413_before_a_byte_is_sent(listening):
         assert at_end(connection)
 
 
+@pytest.fixture
+def lingering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused is read to nowhere for as long as a slow client may take to send it."""
+    monkeypatch.setattr("daemon.web.app.LINGER_SECONDS", DEADLINE)
+
+
+@pytest.mark.usefixtures("lingering")
 def test_a_client_that_sends_all_of_a_body_beyond_the_cap_still_reads_its_413(listening):
     reply = deliver(listening, b"x" * 20_000_000)
     assert reply.status == 413
@@ -479,6 +486,7 @@ def test_a_chunked_body_is_taken(listening):
     assert reply.json["status"] == "accepted"
 
 
+@pytest.mark.usefixtures("lingering")
 @pytest.mark.parametrize("piece", [1_000_000, 5000])
 def test_a_chunked_body_is_cut_at_the_cap(listening, piece):
     lines = ("Transfer-Encoding: chunked", "Content-Type: application/json")
