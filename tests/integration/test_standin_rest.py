@@ -629,12 +629,12 @@ def test_a_stopped_stand_in_refuses_and_comes_back_on_the_same_port(repo: GitRep
     with Api(github.url).session as session:
         url = f"{github.url}/repos/octo/data"
         session.headers["Authorization"] = f"Bearer {TOKEN}"
-        assert session.get(url, timeout=5).status_code == 200
+        assert session.get(url, timeout=30).status_code == 200
         github.stop()
         with pytest.raises(requests.ConnectionError):
-            session.get(url, timeout=5)
+            session.get(url, timeout=30)
         github.start()
-        assert session.get(url, timeout=5).json()["full_name"] == "octo/data"
+        assert session.get(url, timeout=30).json()["full_name"] == "octo/data"
         with pytest.raises(RuntimeError):
             github.start()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stopwatch import stopwatch
 from store_bench import NOW, Bench, blob, change, commit, delivery, later, rule, sha
 
 from daemon.errors import StoreError
@@ -150,13 +150,13 @@ def test_the_same_commit_again_without_a_difference_is_not_announced(bench: Benc
 def test_twenty_thousand_entries_are_applied_within_seconds(bench: Bench) -> None:
     entries = tuple(blob(b"folder %d/file %d" % (number % 200, number), b"%d" % number) for number in range(20_000))
     contents = [(entry.sha, b"%d" % number) for number, entry in enumerate(entries)]
-    started = time.monotonic()
-    assert len(bench.snapshots.missing(entry.sha for entry in entries)) == 20_000
-    for first in range(0, 20_000, 500):
-        bench.snapshots.store_blobs(contents[first : first + 500], now=NOW)
-    assert bench.snapshots.missing(entry.sha for entry in entries) == set()
-    bench.apply(change("one", added=entries))
-    assert time.monotonic() - started < 8
+    with stopwatch() as watch:
+        assert len(bench.snapshots.missing(entry.sha for entry in entries)) == 20_000
+        for first in range(0, 20_000, 500):
+            bench.snapshots.store_blobs(contents[first : first + 500], now=NOW)
+        assert bench.snapshots.missing(entry.sha for entry in entries) == set()
+        bench.apply(change("one", added=entries))
+    assert watch.seconds < 8
     assert len(bench.snapshots.entries(1)) == 20_000
 
 
