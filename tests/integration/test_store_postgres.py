@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,13 @@ from daemon.errors import StoreError, StoreIncompatible, StoreInterrupted, Store
 from daemon.metrics import Metrics
 from daemon.model import Claim, DeliveryStatus, NodeRecord, Topic, Trigger
 from daemon.store import listening
+from daemon.store import postgres as postgres_module
 from daemon.store.feed import Feed
 from daemon.store.nodes import Nodes
 from daemon.store.postgres import PostgresDatabase
 
 SECONDS = 30.0
+WRITE_IDLE_SECONDS = postgres_module._WRITE_IDLE_SECONDS  # as it is outside of tests
 
 
 @pytest.fixture
@@ -185,14 +187,21 @@ def test_errors_name_the_database_and_never_its_password() -> None:
 # -- turns ----------------------------------------------------------------------------------------------
 
 
-def test_one_that_stands_still_inside_a_write_loses_it_before_others_give_up(make: Callable[..., Bench]) -> None:
+def test_one_that_stands_still_inside_a_write_loses_it_before_others_give_up(
+    make: Callable[..., Bench], engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(PostgresDatabase.at(engine.url(path), clock=Clock())) as usual:
+        assert usual._busy_seconds > WRITE_IDLE_SECONDS
     frozen, other = make().begin(), make()
     inside, thawed = threading.Event(), threading.Event()
 
     def stand_still() -> None:
-        with frozen.db.write():
-            frozen.db.execute("UPDATE job SET priority = 7")
+        with ExitStack() as stack:
+            with monkeypatch.context() as soon:
+                soon.setattr(postgres_module, "_WRITE_IDLE_SECONDS", 1)
+                stack.enter_context(frozen.db.write())
             inside.set()
+            frozen.db.execute("UPDATE job SET priority = 7")
             assert thawed.wait(SECONDS)
 
     def write() -> None:
