@@ -407,16 +407,21 @@ def test_claims_wait_neither_for_each_other_nor_for_a_delivery(make: Callable[..
     assert taken.branch_id != other.branch_id
 
 
-def test_a_push_while_its_job_is_being_claimed_is_not_lost_and_loses_nothing(make: Callable[..., Bench]) -> None:
+def test_a_push_while_its_job_is_being_claimed_is_not_lost_and_loses_nothing(
+    make: Callable[..., Bench], engine: Engine, path: Path
+) -> None:
     first, second = known(make)
     pause = Pause(first)
 
     def push() -> list[DeliveryStatus]:
         assert pause.inside.wait(SECONDS)
-        threading.Timer(0.2, pause.on.set).start()  # while the delivery waits for the row
         return second.history.store_deliveries([delivery(2)], now=NOW)
 
-    claim, stored = in_threads(first.claim, push)
+    def let_go() -> None:
+        wait_for(lambda: engine.outside(path, "SELECT 1 FROM pg_locks WHERE NOT granted"), "the delivery to wait")
+        pause.on.set()
+
+    claim, stored, _ = in_threads(first.claim, push, let_go)
     assert (claim.generation, stored) == (1, [DeliveryStatus.ACCEPTED])
     assert second.rows(
         "SELECT wanted_generation, claimed_generation, attempts, lease_owner FROM job WHERE branch_id = 1"
