@@ -506,8 +506,11 @@ def test_a_listener_whose_connection_is_ended_hears_again_and_looks_at_everythin
 ) -> None:
     teller = make().begin()
     ear = hears(make())
+    connect, told = ear.listener._connect, threading.Event()
+    ear.listener._connect = lambda: told.wait(SECONDS) and connect()  # type: ignore[assignment,return-value]
     assert terminate(engine, path) >= 1
     teller.want()  # nobody hears that
+    told.set()
     ear.all()
     assert ear.listener.hears()
     teller.apply(change("one"))
