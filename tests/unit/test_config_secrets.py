@@ -244,7 +244,7 @@ def test_a_named_pipe_is_not_waited_for_a_second_time(tmp_path):
     found = []
     reader = threading.Thread(target=lambda: found.append(secret.values()), daemon=True)
     reader.start()
-    reader.join(5)
+    reader.join(30)
     assert found == [("piped",)]
 
 
