@@ -181,15 +181,14 @@ def test_the_data_of_each_kind_of_event_is_described(github: StandIn, repo: GitR
     }
     told = set()
     with Stream(daemon.admin_url) as stream:
-        before, after = repo.head(), repo.commit({"told": b"1"})
-        github.push("octo/data", "main", before, after)
-        for event in stream:
-            schema = description.schemas[schemas[event.name]]
-            assert list(description.problems(event.data, schema)) == []
-            told.add(event.name)
-            if len(told) == len(schemas):
-                break
-            if event.name == "sync.finished":
-                before, after = after, repo.commit({"told": after.encode()})
-                github.push("octo/data", "main", before, after)
-    assert told == set(schemas)
+        events = iter(stream)
+        while told != set(schemas):  # a stream that has just been opened is told of what comes after that
+            before = repo.head()
+            after = repo.commit({"told": str(before).encode()})
+            github.push("octo/data", "main", before, after)
+            for event in events:
+                schema = description.schemas[schemas[event.name]]
+                assert list(description.problems(event.data, schema)) == []
+                told.add(event.name)
+                if event.name == "branch.changed" and event.data["after"] == after:
+                    break  # the one that no stream misses
