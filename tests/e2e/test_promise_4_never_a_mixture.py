@@ -26,8 +26,9 @@ def test_a_reader_that_pages_during_syncs_sees_one_commit(
 
     def flip(number: int) -> tuple[str | None, str]:
         before = repo.head()
-        after = repo.commit(marked(number))
-        trees[after] = {(entry.path.decode(), entry.sha) for entry in repo.ls_tree()}
+        after = repo.commit(marked(number), branch="next", parents=[before or ""])
+        trees[after] = {(entry.path.decode(), entry.sha) for entry in repo.ls_tree("next")}
+        repo.reset("main", after)  # not before: a sync that is under way may read it at once
         return before, after
 
     flip(0)
