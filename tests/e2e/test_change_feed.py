@@ -79,6 +79,8 @@ def disconnected_at_random(
         before = repo.head(branch)
         after = repo.commit({f"load/{number % 50}.txt": b"%d\n" % number}, f"Load {number}", branch=branch)
         github.push("octo/data", branch, before, after)
+        if number % 4 == 3:  # the others may be coalesced, as many as the machine is slow
+            daemon.wait_head(after, branch)
         if number in kills:
             daemon.kill()
             daemon.start()
@@ -94,7 +96,7 @@ def disconnected_at_random(
         reader.join(30)
         assert reader.changes == truth
         assert reader.cuts > 3
-    assert len(truth) > commits // 4  # the rest were coalesced
+    assert len(truth) > commits // 4
     assert any(reader.unnumbered for reader in readers)
     assert [change["id"] for change in truth] == list(range(1, len(truth) + 1))
     for branch in BRANCHES:
@@ -160,6 +162,8 @@ def pushed(events: Iterator[Event], after: str) -> dict[str, Event]:
     """What is told of one push, by the kind of event: all up to the end of its sync and its change."""
     told: dict[str, Event] = {}
     for event in events:
+        if event.data.get("after", after) != after:
+            continue  # of the push before, whose change a stream was told of that missed the rest
         told[event.name] = event
         changed = told.get("branch.changed")
         if changed and changed.data["after"] == after and (len(told) == 1 or "sync.finished" in told):
