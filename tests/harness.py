@@ -10,11 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 
@@ -24,6 +25,8 @@ from daemon.store.database import Database
 SECRET = "a secret for tests"
 TOKEN = "ghp_TestTokenTestTokenTestTokenTestToken"
 DEADLINE = 30.0
+TICK_SECONDS = 0.05
+STILL_SECONDS = 0.25  # later than that nobody gets his turn who is only in others' way
 
 
 def wait_for(done: Callable[[], Any], what: str, *, seconds: float = DEADLINE) -> Any:
@@ -35,6 +38,38 @@ def wait_for(done: Callable[[], Any], what: str, *, seconds: float = DEADLINE) -
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds} s for {what}")
         time.sleep(0.01)
+
+
+class Stopwatch:
+    """The seconds that a block takes, but for those in which this machine stands still: in them nobody is slow.
+
+    ``elapsed`` are all of them.
+    """
+
+    seconds = elapsed = 0.0
+
+    def __enter__(self) -> Self:
+        self._ended = threading.Event()
+        self._still = 0.0
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._tick)
+        self._thread.start()
+        return self
+
+    def _tick(self) -> None:
+        ended, before = False, time.monotonic()
+        while not ended:
+            ended = self._ended.wait(TICK_SECONDS)
+            now = time.monotonic()
+            late = now - before - TICK_SECONDS
+            self._still += late if late > STILL_SECONDS else 0.0
+            before = now
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.elapsed = time.monotonic() - self._began
+        self.seconds = self.elapsed - self._still
 
 
 class Daemon:
@@ -157,6 +192,12 @@ class Daemon:
     def hangup(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGHUP)
+
+    def reload(self) -> None:
+        """Have it read its configuration; all of the new one is in force afterwards, and not only its repositories."""
+        applied = len(self.log_lines("config.applied"))
+        self.hangup()
+        wait_for(lambda: len(self.log_lines("config.applied")) > applied, "the reload")
 
     def end(self) -> None:
         """For the fixture: whatever state the test left it in."""

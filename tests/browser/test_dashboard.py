@@ -225,8 +225,7 @@ def test_a_sync_that_cannot_be_is_explained(daemon: Daemon, visit: Visit, watch:
     before = daemon.get("/").text  # what a person sees who presses before the page has been looked at again
     page.route(f"{daemon.admin_url}/", lambda route: route.fulfill(content_type="text/html", body=before))
     daemon.write_config(token=None)
-    daemon.hangup()
-    wait_for(lambda: daemon.get("/api/v1/status").json()["github"]["configured"] is False, "the reload")
+    daemon.reload()
     page.get_by_role("button", name="Sync now: octo/data@main").click()
     expect(page.get_by_role("alert")).to_contain_text("github.token")
 

@@ -5,13 +5,12 @@ import os
 import signal
 import socket
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness import Daemon, wait_for
+from harness import Daemon, Stopwatch, wait_for
 
 from daemon.demo.standin import StandIn
 from daemon.demo.standin.faults import Hold
@@ -29,7 +28,7 @@ def test_term_and_int_drain_and_exit_zero(
     daemon.process.send_signal(number)  # type: ignore[union-attr]
     wait_for(lambda: daemon.log_lines("daemon.stopping"), "the daemon to stop")
     hold.release()
-    assert daemon.stop(number) == 0
+    assert daemon.process.wait(30) == 0  # type: ignore[union-attr]  # by the one signal: it may be gone by now
     assert "Traceback" not in daemon.log.read_text()
     daemon.start()
     daemon.wait_head(repo.head())
@@ -78,7 +77,7 @@ def test_a_reload_applies_what_it_can_and_names_what_needs_a_restart(
     )
     text = daemon.config.read_text().replace('[admin]\nlisten = "127.0.0.1:0"', '[admin]\nlisten = "127.0.0.1:1"')
     daemon.config.write_text(text)
-    daemon.hangup()
+    daemon.reload()
     daemon.wait_head(repo.head(), name="octo/more")
     assert [line["key"] for line in daemon.log_lines("config.needs_restart")] == ["admin.listen"]
     payload = {"ref": "refs/heads/main", "repository": {"full_name": "octo/more"}, "commits": []}
@@ -163,9 +162,9 @@ def test_a_poll_that_github_does_not_answer_does_not_hold_up_the_end(
     daemon.config.write_text(text.replace('shutdown_timeout = "10s"', 'shutdown_timeout = "1s"'))
     daemon.start()
     assert hold.reached.wait(10)
-    started = time.monotonic()
-    assert daemon.stop() == 0
-    assert time.monotonic() - started < 8
+    with Stopwatch() as watch:
+        assert daemon.stop() == 0
+    assert watch.seconds < 8
     hold.release()
 
 
@@ -197,8 +196,7 @@ def test_a_reload_needs_no_working_folder(
         there.chdir(folder)
         daemon.start()
     folder.rmdir()
-    daemon.hangup()
-    wait_for(lambda: daemon.log_lines("config.applied"), "the reload")
+    daemon.reload()
     assert daemon.stop() == 0
 
 
