@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,12 @@ def postgres() -> Iterator[Server]:
 
 @pytest.fixture
 def github() -> Iterator[StandIn]:
-    """A stand-in of GitHub that asks for the token of the tests."""
-    with StandIn(token=TOKEN) as standin:
-        yield standin
+    """A stand-in of GitHub that asks for the token of the tests; while it is stopped nobody else gets its port."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))  # and never listens: the stand-in does, beside it
+        with StandIn(port=kept.getsockname()[1], token=TOKEN) as standin:
+            yield standin
 
 
 @pytest.fixture(scope="session")
