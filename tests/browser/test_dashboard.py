@@ -30,6 +30,7 @@ PAGES += (f"{REPOSITORY}/runs", f"{REPOSITORY}/actions")
 EXTRA = 'branches = ["*"]\n[[repositories.collections]]\ntype = "thing"\nfiles = "things/**"\n'
 ACTION = '[[actions]]\ncommand = ["/bin/false", "<img src=x onerror=alert(1)>"]\n'
 HTML = '"><img src=x onerror=alert(1)><script>alert(2)</script>\u202e'
+LOOKED = 'performance.getEntriesByType("resource").some((one) => one.name === location.href && one.responseEnd)'
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
 
@@ -68,8 +69,12 @@ def hostile(repo: GitRepo, github: StandIn, make_daemon: Callable[..., Daemon]) 
 
 
 def live(page: Page) -> Page:
-    """The page, once its stream is open."""
+    """The page, once its stream is open and it has looked for what was not told before.
+
+    That look writes rows anew, also one that somebody is just pressing a button of.
+    """
     expect(page.locator("#live")).to_have_attribute("data-state", "on")
+    wait_for(lambda: page.evaluate(LOOKED), "the first look")
     return page
 
 
@@ -264,6 +269,7 @@ def test_a_hostile_repository_executes_nothing(
     expect(page.locator(ROW)).to_contain_text("again")
     assert page.locator("main :is(img, script, b)").count() == 0
     page.goto(f"{REPOSITORY}/files")
+    live(page)
     page.get_by_role("link", name='"><img').click()
     page.locator("a.folder").click()
     assert watch.problems == []
@@ -309,6 +315,9 @@ def test_a_person_logs_in_and_out(locked: Daemon, visit: Visit, watch: Watch, *,
         live(page)
         assert page.evaluate("document.cookie") == ""
     page.get_by_role("link", name="Overview").click()
+    expect(page).to_have_url(f"{locked.admin_url}/")
+    if scripts:
+        live(page)
     page.get_by_role("button", name="Sync now: octo/data@main").click()
     wait_for(lambda: (locked.branch() or {})["last_trigger"] == "manual", "the manual sync")
     page.get_by_role("button", name="Log out").click()
