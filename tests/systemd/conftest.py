@@ -8,12 +8,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from harness import Daemon
+from harness import Daemon, wait_for
 from machine import TOOLS, Machine, build
 
 from daemon.demo.standin import StandIn
@@ -98,8 +99,14 @@ class Service(Daemon):
         self.github.faults.clear()
         self.systemctl("daemon-reload")
         self.systemctl("reset-failed", "headwater.service", check=False)
+        began = datetime.now(UTC)
         self.systemctl("restart", "headwater.service")
+        # What is stored is the head already; the look that comes with a start must not find what the test commits.
+        wait_for(lambda: self._looked_at() > began, "the look after the start")
         self.wait_head(self.repo.head())
+
+    def _looked_at(self) -> datetime:
+        return datetime.fromisoformat(self.repository()["polled_at"] or "1970-01-01T00:00:00Z")
 
     def get(self, path: str, **kwargs: Any) -> requests.Response:
         return self._ask("GET", self.admin_url + path, headers={"Authorization": f"Bearer {ADMIN}"}, **kwargs)

@@ -114,9 +114,10 @@ def test_term_drains_and_leaves_no_failure_behind(service: Service) -> None:
     service.github.faults.add(r"/git/trees/|/compare/", hold, times=1)
     after = service.push()
     assert hold.reached.wait(30)
+    before = len(service.events("daemon.stopping"))
     stopping = threading.Thread(target=service.systemctl, args=("stop", "headwater.service"))
     stopping.start()
-    wait_for(lambda: service.events("daemon.stopping")[-1:], "it to begin")
+    wait_for(lambda: len(service.events("daemon.stopping")) > before, "it to begin")
     hold.release()
     stopping.join(60)
     assert service.facts("Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
