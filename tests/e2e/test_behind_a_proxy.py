@@ -105,7 +105,7 @@ def caddy(folder: Path) -> Iterator[int]:
             assert process.poll() is None, (folder / "caddy.log").read_text()
             try:
                 return requests.get(f"http://127.0.0.1:{port}", timeout=5).status_code == 404
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 return False
 
         try:

@@ -24,7 +24,7 @@ def test_term_and_int_drain_and_exit_zero(
     hold = Hold()
     github.faults.add(r"/(git/trees|tarball)/", hold, times=1)
     daemon = make_daemon().start()
-    assert hold.reached.wait(10)
+    assert hold.reached.wait(30)
     daemon.process.send_signal(number)  # type: ignore[union-attr]
     wait_for(lambda: daemon.log_lines("daemon.stopping"), "the daemon to stop")
     hold.release()
@@ -161,7 +161,7 @@ def test_a_poll_that_github_does_not_answer_does_not_hold_up_the_end(
     text = daemon.config.read_text().replace('timeout = "10s"', 'timeout = "60s"', 1)
     daemon.config.write_text(text.replace('shutdown_timeout = "10s"', 'shutdown_timeout = "1s"'))
     daemon.start()
-    assert hold.reached.wait(10)
+    assert hold.reached.wait(30)
     with Stopwatch() as watch:
         assert daemon.stop() == 0
     assert watch.seconds < 8

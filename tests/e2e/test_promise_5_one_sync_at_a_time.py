@@ -24,14 +24,16 @@ def overlaps(runs: list[dict[str, str]]) -> bool:
 def test_two_hundred_deliveries_in_a_burst_make_at_most_three_runs(
     github: StandIn, repo: GitRepo, make_daemon: Callable[..., Daemon]
 ) -> None:
-    daemon = make_daemon().start()
+    daemon = make_daemon()
+    daemon.variables["HEADWATER_GITHUB__TIMEOUT"] = "60s"  # the first run waits for as long as the burst lasts
+    daemon.start()
     daemon.wait_head(repo.head())
     runs_before = len(daemon.runs())
     github.hook("octo/data", daemon.webhook_url, daemon.secret)
     heads = [repo.head()]
     heads += [repo.commit({"burst.txt": b"%d\n" % number}) for number in range(BURST)]
     pairs = list(itertools.pairwise(heads))
-    hold = Hold()
+    hold = Hold(timeout_seconds=60)
     github.faults.add(r"/commits/heads/main$", hold, times=1)
 
     def send(part: list[tuple[str | None, str | None]]) -> None:
@@ -88,7 +90,7 @@ def test_a_trigger_during_a_sync_costs_exactly_one_more(
     hold = Hold()
     github.faults.add(r"/commits/heads/main$", hold, times=1)
     daemon.post("/api/v1/repositories/octo/data/sync")
-    assert hold.reached.wait(10)
+    assert hold.reached.wait(30)
     after = repo.commit({"meanwhile.txt": b"1\n"})
     for _ in range(10):
         assert daemon.post("/api/v1/repositories/octo/data/sync").status_code == 202
@@ -115,7 +117,7 @@ def test_a_run_whose_daemon_was_killed_is_taken_up_again(
     hold = Hold(timeout_seconds=60)
     github.faults.add(r"/(git/trees|tarball)/", hold, times=1)
     daemon = make_daemon().start()
-    assert hold.reached.wait(10)
+    assert hold.reached.wait(30)
     daemon.kill()
     hold.release()
     daemon.start()

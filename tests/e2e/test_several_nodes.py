@@ -187,7 +187,7 @@ def test_a_push_to_a_node_whose_workers_are_busy_is_synced_by_another_at_once(
     busy = slow_to_look(make_node(**several), tmp_path)
     busy.variables["HEADWATER_GITHUB__TIMEOUT"] = "60s"
     busy.start()
-    assert hold.reached.wait(10)
+    assert hold.reached.wait(30)
     free = slow_to_look(make_node(**several), tmp_path).start()
     wait_for(lambda: {free.head(), free.head("other")} == {repo.head(), None}, "the other branch to be synced")
     branch = "main" if free.head() else "other"
@@ -261,7 +261,7 @@ def test_a_run_of_a_killed_node_is_taken_over_within_a_minute_and_a_little(
     hold = Hold(timeout_seconds=90)
     github.faults.add(r"/tarball/", hold, times=1)
     killed = make_node().start()
-    assert hold.reached.wait(10)
+    assert hold.reached.wait(30)
     survivor = make_node().start()
     killed.kill()
     hold.release()
