@@ -20,7 +20,7 @@ import requests
 import urllib3
 from engines import PATIENCE_SECONDS
 from github_peer import Peer, dripping, http, silent, then_close, then_reset
-from stopwatch import stopwatch
+from harness import Stopwatch
 
 from daemon import errors
 from daemon.clock import Clock
@@ -197,7 +197,7 @@ def test_an_answer_that_never_comes_costs_one_time_out_and_not_three(peer: Peer,
 )
 def test_a_drip_ends_at_the_total_deadline_wherever_it_drips(peer: Peer, make: Make, start: bytes, drop: bytes) -> None:
     peer.on(PATH, dripping(start, stop=peer.stop, drop=drop))
-    with stopwatch() as watch, pytest.raises(errors.GitHubError):
+    with Stopwatch() as watch, pytest.raises(errors.GitHubError):
         make(peer.url, timeout=0.15).repository(REF)
     assert watch.seconds < 3.0  # 4 times 0.15 s, and room for a busy machine
 
@@ -205,7 +205,7 @@ def test_a_drip_ends_at_the_total_deadline_wherever_it_drips(peer: Peer, make: M
 def test_an_archive_that_drips_ends_at_its_deadline(peer: Peer, make: Make) -> None:
     peer.on(TARBALL, dripping(http(200, Content_Length="100000"), stop=peer.stop))
     with (
-        stopwatch() as watch,
+        Stopwatch() as watch,
         pytest.raises(errors.Unreachable, match=r"took longer than a call may take|did not answer within"),
     ):
         drain(make(peer.url, timeout=0.04))

@@ -13,8 +13,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
-from harness import TOKEN
-from stopwatch import stopwatch
+from harness import TOKEN, Stopwatch
 
 from daemon.clock import Clock
 from daemon.demo.standin import CutBody, Delay, Drip, Drop, GitRepo, Hold, Html, Pass, Raw, Replace, StandIn, Status
@@ -195,7 +194,7 @@ def test_a_stop_ends_what_is_slow_at_once(github: StandIn, repo: GitRepo, caplog
         asked = [pool.submit(read_raw, github, path) for path in (REPOSITORY, HEAD, "/user")]
         assert github.requests.wait_for(lambda entries: len(entries) >= 1)
         assert hold.reached.wait(10)
-        with stopwatch() as watch:
+        with Stopwatch() as watch:
             github.stop()
             for each in asked:
                 each.exception(timeout=30)  # cut off or reset, whatever the moment made of it

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from stopwatch import stopwatch
+from harness import Stopwatch
 from store_bench import NOW, Bench, delivery, in_threads, rule
 
 from daemon.clock import Clock
@@ -314,7 +314,7 @@ def test_a_database_locked_by_another_program_is_unavailable_in_time(impatient: 
     with closing(sqlite3.connect(impatient.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
-        with stopwatch() as watch, pytest.raises(StoreUnavailable, match="locked"):
+        with Stopwatch() as watch, pytest.raises(StoreUnavailable, match="locked"):
             impatient.history.store_deliveries([delivery()], now=NOW)
         assert time.monotonic() - started > 0.4
         assert watch.seconds < 3
@@ -326,7 +326,7 @@ def test_a_database_locked_by_another_program_is_unavailable_in_time(impatient: 
 def test_writers_that_queue_behind_a_locked_database_are_all_refused_in_time(impatient: Bench) -> None:
     with closing(sqlite3.connect(impatient.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with stopwatch() as watch:
+        with Stopwatch() as watch:
             outcomes = in_threads(*[lambda: impatient.history.store_deliveries([delivery()], now=NOW)] * 6)
         assert watch.seconds < 3
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}

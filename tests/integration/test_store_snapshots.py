@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness import Stopwatch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stopwatch import stopwatch
 from store_bench import NOW, Bench, blob, change, commit, delivery, later, rule, sha
 
 from daemon.errors import StoreError
@@ -150,7 +150,7 @@ def test_the_same_commit_again_without_a_difference_is_not_announced(bench: Benc
 def test_twenty_thousand_entries_are_applied_within_seconds(bench: Bench) -> None:
     entries = tuple(blob(b"folder %d/file %d" % (number % 200, number), b"%d" % number) for number in range(20_000))
     contents = [(entry.sha, b"%d" % number) for number, entry in enumerate(entries)]
-    with stopwatch() as watch:
+    with Stopwatch() as watch:
         assert len(bench.snapshots.missing(entry.sha for entry in entries)) == 20_000
         for first in range(0, 20_000, 500):
             bench.snapshots.store_blobs(contents[first : first + 500], now=NOW)

@@ -20,7 +20,7 @@ from urllib.parse import quote_plus
 
 import pytest
 import web_peer
-from stopwatch import stopwatch
+from harness import Stopwatch
 from web_peer import DEADLINE, Reply, read_reply, receive
 
 from daemon.errors import StoreUnavailable
@@ -246,7 +246,7 @@ def test_what_cannot_be_stored_is_a_503_that_asks_to_come_back(listening, error)
 def test_a_store_that_does_not_answer_is_a_503_within_eight_seconds(listening):
     waiting: list[Future[DeliveryStatus]] = []
     listening.store = lambda _, answer: waiting.append(answer)
-    with stopwatch() as watch:
+    with Stopwatch() as watch:
         reply = deliver(listening, push())
     assert (reply.status, reply.headers["retry-after"]) == (503, "5")
     assert watch.seconds < 8.0
@@ -432,7 +432,7 @@ def test_a_client_that_sends_all_of_a_body_beyond_the_cap_still_reads_its_413(li
 def test_a_client_that_goes_on_sending_after_its_413_is_cut_off(listening):
     with connect(listening) as connection:
         connection.sendall(head(f"Content-Length: {10**12}", "Content-Type: application/json"))
-        with stopwatch() as watch, pytest.raises(ConnectionError):
+        with Stopwatch() as watch, pytest.raises(ConnectionError):
             _send_without_end(connection)
         assert watch.seconds < 10.0
 

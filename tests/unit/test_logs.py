@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+from harness import Stopwatch
 from hypothesis import given
 from hypothesis import strategies as st
-from stopwatch import stopwatch
 
 from daemon import logs
 from daemon.logs import Formatter, Limiter, get_logger
@@ -384,7 +384,7 @@ def test_a_reader_that_stops_reading_costs_lines_but_not_the_daemon(monkeypatch)
     with pipe() as (source, target):
         fcntl.fcntl(target, fcntl.F_SETPIPE_SZ, 4096)
         logs.configure("info", "journald", secrets=list, stream=target)
-        with stopwatch() as watch:
+        with Stopwatch() as watch:
             for number in range(500):
                 get_logger().info("x.y", number=number, filler="x" * 100)
         assert watch.seconds < 5
