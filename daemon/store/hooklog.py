@@ -21,11 +21,11 @@ _DUE = """
 """
 _TAKE = "UPDATE repository SET hook_log_due_at = ? WHERE id = ? AND hook_log_due_at IS NOT DISTINCT FROM ?"
 _COUNTED = "SELECT missed_webhooks, hook_log_missed FROM repository WHERE id = ?"
-_LATER = "UPDATE repository SET hook_log_due_at = ? WHERE id = ?"
+_LATER = "UPDATE repository SET hook_log_due_at = ? WHERE id = ? AND hook_log_due_at = ?"
+_NEWEST = "SELECT COALESCE(MAX(id), 0) FROM delivery"
+_CAME = "SELECT 1 FROM delivery WHERE id > ? AND repository_id = ? LIMIT 1"
 _READ = """
-    UPDATE repository SET missed_webhooks = ?, hook_log_missed = ?, hook_log_due_at = ?, hook_log_until = ?,
-                          webhook_reason = ?
-    WHERE id = ?
+    UPDATE repository SET missed_webhooks = ?, hook_log_missed = ?, hook_log_until = ?, webhook_reason = ? WHERE id = ?
 """
 _ANEW = "UPDATE repository SET webhook_reason = NULL, hook_log_due_at = NULL WHERE id = ?"
 # One that is healthy though its log was never read has deliveries come by another URL, or from an organisation.
@@ -43,13 +43,16 @@ _MISSING = """
 class LogTarget:
     """A repository whose log is to be read, and up to when it was; None before the first time.
 
-    It ``waits`` when somebody does: it has just been added, or its webhook changed.
+    It ``waits`` when somebody does: it has just been added, or its webhook changed. ``lease`` is what its due time is
+    meanwhile: another one tells that somebody wants a look of his own. ``newest`` is the newest delivery's row id.
     """
 
     repository_id: int
     repository: RepositoryRef
     until: datetime | None
     waits: bool
+    lease: str
+    newest: int
 
 
 class HookLog:
@@ -62,6 +65,7 @@ class HookLog:
         """The repository whose log has been due for longest, for this caller alone until the lease ends."""
         with self._db.read():
             row = self._db.execute(_DUE, (instant_text(now), instant_text(now + _FARTHEST))).fetchone()
+            newest = self._db.execute(_NEWEST).fetchone()[0]
         if row is None:
             return None
         until = instant_text(now + timedelta(seconds=lease_seconds))
@@ -69,7 +73,8 @@ class HookLog:
             taken = self._db.execute(_TAKE, (until, row[0], row[5])).rowcount
         if not taken:
             return None
-        return LogTarget(row[0], RepositoryRef(*row[1:4]), optional_value(row[4]), waits=row[5] is None)
+        repository = RepositoryRef(*row[1:4])
+        return LogTarget(row[0], repository, optional_value(row[4]), waits=row[5] is None, lease=until, newest=newest)
 
     def arrived(self, guids: Sequence[str]) -> set[str]:
         """Which of these deliveries are stored here."""
@@ -82,10 +87,11 @@ class HookLog:
                 found |= {row[0] for row in rows}
         return found
 
-    def later(self, repository_id: int, *, due_at: datetime) -> None:
-        """It could not be read; ask again then."""
+    def later(self, target: LogTarget, *, due_at: datetime) -> bool:
+        """Look again then. False, and nothing done, where somebody wants a look sooner, or has taken it meanwhile."""
         with self._db.write():
-            self._db.execute(_LATER, (instant_text(due_at), repository_id))
+            again = (instant_text(due_at), target.repository_id, target.lease)
+            return bool(self._db.execute(_LATER, again).rowcount)
 
     def sooner(self, *, due_at: datetime) -> None:
         """Read no log later than ``due_at``."""
@@ -98,23 +104,33 @@ class HookLog:
         with self._db.write():
             self._db.execute(_ANEW, (repository_id,))
 
-    def unhooked(self, repository_id: int, *, due_at: datetime, reason: str) -> bool:
+    def unhooked(self, target: LogTarget, *, due_at: datetime, reason: str) -> bool:
         """Nothing is sent here: ``reason`` tells why. False where deliveries are known to come all the same."""
         with self._db.write():
-            self.later(repository_id, due_at=due_at)
-            return bool(self._db.execute(_UNHOOKED, (plain(reason), repository_id)).rowcount)
+            if not self.later(target, due_at=due_at) or self._came(target):
+                return False
+            return bool(self._db.execute(_UNHOOKED, (plain(reason), target.repository_id)).rowcount)
 
-    def read(self, repository_id: int, *, until: datetime, due_at: datetime, missed: int, reason: str | None) -> int:
+    def read(self, target: LogTarget, *, until: datetime, due_at: datetime, missed: int, reason: str | None) -> int:
         """The log was read up to ``until``, and told of so many missed pushes; how many of them are news.
 
-        With a ``reason`` the newest delivery failed: then a missed push means that webhooks do not work now.
+        With a ``reason`` the newest delivery failed: then a missed push means that webhooks do not work now, unless
+        one has come meanwhile.
         """
+        repository_id = target.repository_id
         with self._db.write():
+            if not self.later(target, due_at=due_at):
+                return 0  # its webhook was changed: what was read is of before, and is read again
+            if self._came(target):
+                reason = None
             counted, at_last_look = self._db.execute(_COUNTED, (repository_id,)).fetchone()
             # What polling has counted since the last look are the same pushes: only those beyond them are news.
             total = max(counted, at_last_look + missed)
-            times = (instant_text(due_at), instant_text(until))
-            self._db.execute(_READ, (total, total, *times, optional_plain(reason), repository_id))
+            self._db.execute(_READ, (total, total, instant_text(until), optional_plain(reason), repository_id))
             if missed and reason is not None:
                 self._db.execute(_MISSING, (WebhookHealth.MISSING.value, repository_id))
         return int(total - counted)
+
+    def _came(self, target: LogTarget) -> bool:
+        """Whether a delivery has come since the look began: whatever the log told, webhooks work."""
+        return self._db.execute(_CAME, (target.newest, target.repository_id)).fetchone() is not None

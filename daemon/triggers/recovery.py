@@ -81,10 +81,12 @@ def judge(
         for one in absent
         if one.newest.event == "push" and since is not None and one.first and one.first.delivered_at > since
     ]
-    fresh = [one for one in attempts if one.newest.delivered_at > until and not one.newest.ok]
+    fresh = [one for one in attempts if one.newest.delivered_at > until]
     newest = settled[0] if settled else None
     failed = newest is not None and newest in absent and (not newest.newest.ok or newest.newest in missed)
-    return Verdict(tuple(missed), _reason(newest) if newest and failed else None, bool(fresh))
+    mended = any(one.newest.ok and one.guid in arrived for one in fresh)
+    unsettled = any(not one.newest.ok for one in fresh)
+    return Verdict(tuple(missed), _reason(newest) if newest and failed and not mended else None, unsettled)
 
 
 def _reason(attempts: Attempts) -> str:
@@ -169,7 +171,7 @@ class Recovery:
             self._pause(error)
         except GitHubError as error:
             due = self._again_at(error)
-            self._hook_log.later(target.repository_id, due_at=due)
+            self._hook_log.later(target, due_at=due)
             name = target.repository.full_name
             log.info("hook_log.unreadable", repository=name, error=str(error), until=due.isoformat())
 
@@ -196,7 +198,7 @@ class Recovery:
         if placed is None or not placed.hook.active:
             due = self._clock.now() + timedelta(seconds=INTERVAL_SECONDS)
             reason = SWITCHED_OFF if placed else NO_HOOK
-            if self._hook_log.unhooked(target.repository_id, due_at=due, reason=reason):
+            if self._hook_log.unhooked(target, due_at=due, reason=reason):
                 self._look_in_time(target)
             return
         attempts = by_guid(self._deliveries(target, placed))
@@ -253,7 +255,7 @@ class Recovery:
     def _conclude(self, target: LogTarget, verdict: Verdict, *, until: datetime) -> None:
         seconds = SETTLED_SECONDS if verdict.unsettled else INTERVAL_SECONDS
         news = self._hook_log.read(
-            target.repository_id,
+            target,
             until=until,
             due_at=self._clock.now() + timedelta(seconds=seconds),
             missed=len(verdict.missed),

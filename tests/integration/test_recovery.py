@@ -19,8 +19,9 @@ from daemon.demo.standin.deliveries import Hook
 from daemon.demo.standin.faults import Drop, Html, Status
 from daemon.demo.standin.gitrepo import GitRepo
 from daemon.github.apps import AppSettings
+from daemon.github.hooks import PlacedHook
 from daemon.model import WebhookHealth
-from daemon.store.hooklog import HookLog
+from daemon.store.hooklog import HookLog, LogTarget
 from daemon.triggers.recovery import NO_HOOK, NOT_HERE, SWITCHED_OFF, Recovery, recover_safely
 
 URL = "http://127.0.0.1:1/api/v1/webhooks/github"  # nobody listens: what gets there is scripted
@@ -314,6 +315,47 @@ def test_a_webhook_that_was_changed_is_looked_at_anew(watcher: Watcher) -> None:
     watcher.look(after=1)
     watcher.look(after=20)
     assert watcher.facts[2] == "failed to connect to host"
+
+
+def test_a_failure_that_is_mended_by_what_came_since_is_not_told_again(watcher: Watcher) -> None:
+    watcher.push("timed out")
+    watcher.look(after=60)
+    watcher.look(after=HOUR)
+    assert watcher.facts[2] == "timed out"
+    watcher.bench.announce(watcher.bench.repo.head(), watcher.push(200, guid="here"), guid="here")
+    assert watcher.facts == (WebhookHealth.HEALTHY, 1, None)
+    HookLog(watcher.bench.database).sooner(due_at=watcher.bench.time.at)
+    assert watcher.look(after=1) != []  # at which the good delivery is too fresh to be judged
+    assert watcher.facts == (WebhookHealth.HEALTHY, 1, None)
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        lambda watcher: watcher.bench.announce("0" * 40, watcher.bench.repo.head(), guid="now"),
+        lambda watcher: HookLog(watcher.bench.database).anew(watcher.bench.facts().repository_id),
+    ],
+    ids=["delivered", "changed"],
+)
+@pytest.mark.parametrize("hooked", [True, False])
+def test_what_a_look_has_read_is_not_told_over_what_happened_meanwhile(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Watcher], None], hooked: bool
+) -> None:
+    watcher.push("timed out")
+    if not hooked:
+        deliveries = watcher.github.deliveries
+        deliveries.remove_hook(deliveries.hooks(watcher.github.repository("octo/data").id)[0].id)
+    find = watcher.recovery._find
+
+    def found(target: LogTarget, url: str) -> PlacedHook | None:
+        placed = find(target, url)
+        meanwhile(watcher)
+        return placed
+
+    with monkeypatch.context() as during:
+        during.setattr(watcher.recovery, "_find", found)
+        assert watcher.look() != []
+    assert watcher.facts[2] is None
 
 
 def test_an_organisation_that_may_not_be_looked_at_is_asked_about_once_a_day(watcher: Watcher) -> None:

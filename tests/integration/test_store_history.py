@@ -256,7 +256,10 @@ def test_a_delivery_ends_what_was_said_to_keep_deliveries_away(
     bench: Bench, arrived: dict[str, object], reason: str | None
 ) -> None:
     bench.apply(change("head 0"))
-    HookLog(bench.db).unhooked(1, due_at=later(3600), reason="timed out")
+    target = HookLog(bench.db).take(now=NOW, lease_seconds=60)
+    assert target is not None
+    assert target.repository_id == 1
+    HookLog(bench.db).unhooked(target, due_at=later(3600), reason="timed out")
     assert store(bench, delivery(1, **arrived)) == [arrived.get("status", ACCEPTED)]
     assert bench.value("SELECT webhook_reason FROM repository WHERE id = 1") == reason
 

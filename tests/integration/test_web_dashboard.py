@@ -155,7 +155,10 @@ def test_missing_webhooks_are_told_with_their_number(admin):
     assert "Polling found 1 that no delivery announced" in body
     assert "see the webhook&#x27;s recent deliveries" in body or "see the webhook&#39;s recent deliveries" in body
     assert "1 missed" in body
-    HookLog(admin.database).unhooked(repository_id, due_at=NOW, reason=NO_HOOK)
+    hook_log = HookLog(admin.database)
+    target = hook_log.take(now=NOW, lease_seconds=60)
+    assert target.repository_id == repository_id
+    hook_log.unhooked(target, due_at=NOW, reason=NO_HOOK)
     body = admin.ask("/").body.decode()
     assert "`headwater hooks install` makes one</span>" in body
     assert "recent deliveries" not in body
