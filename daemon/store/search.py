@@ -122,11 +122,14 @@ class Search:
         position: SearchPosition | None = None
         looked_at = read_bytes = 0
         for full_name, repository, branch, head_sha, path, sha, size in rows:
-            if len(hits) == limit or looked_at == MOST_LOOKED_AT or (looked_at and read_bytes > MOST_READ_BYTES):
+            if looked_at == MOST_LOOKED_AT or (looked_at and read_bytes > MOST_READ_BYTES):
                 return SearchPage(tuple(hits), position)
             looked_at, read_bytes = looked_at + 1, read_bytes + size
+            found = self._place(sha, wanted)
+            if found and len(hits) == limit:  # there is a next page, and not only more to look at
+                return SearchPage(tuple(hits), position)
             position = SearchPosition(full_name, branch, path)
-            if found := self._place(sha, wanted):
+            if found:
                 hits.append(SearchHit(repository, branch, display_path(path), *found, head_sha))
         return SearchPage(tuple(hits), None)
 

@@ -129,6 +129,14 @@ def test_pages_that_end_early_go_on(admin: Admin, monkeypatch: pytest.MonkeyPatc
     assert paths(admin, "yes") == ["f00", "f08", "f16"]
 
 
+def test_a_full_page_has_a_next_one_only_where_there_is_something_on_it(admin: Admin) -> None:
+    sync(admin, 1, {"a": "yes", "b": "no", "c": "yes", "d": "no"})
+    first = admin.ask("/api/v1/search?q=es&limit=1").json
+    assert ([hit["path"] for hit in first["items"]], first["has_next"]) == (["a"], True)
+    second = admin.ask(f"/api/v1/search?q=es&limit=1&cursor={first['next_cursor']}").json
+    assert ([hit["path"] for hit in second["items"]], second["has_next"]) == (["c"], False)
+
+
 def test_what_is_no_text_is_not_searched_and_does_no_harm(admin: Admin) -> None:
     sync(admin, 1, {"bin": b"needle\0", "latin": b"needle \xe9", "empty": b"", "text": "needle"})
     assert paths(admin, "needle") == ["text"]
