@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from daemon.clock import Clock
-from daemon.errors import ArchiveBroken, BadAnswer, ProofFailed
+from daemon.errors import ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound, ProofFailed
 from daemon.github.client import GitHubClient
 from daemon.model import (
     EMPTY_TREE_SHA,
@@ -97,7 +97,7 @@ class Assembly:
                 progress=attempt.progress,
                 check=attempt.check,
             )
-        except (ArchiveBroken, BadAnswer):
+        except (ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound):
             return []  # asked for again once the tree says what is to be in it
 
     def _whole(self, attempt: Attempt, commit: Commit, rules: ContentRules) -> SnapshotChange:
@@ -176,7 +176,13 @@ class Assembly:
             archive_read=archive_read,
         )
         unnamed = not (proof.verified or archive_read) and planning.only_unnameable(entries, listing.folders)
-        self._content.fetch(wanted, need_names=unnamed, progress=attempt.progress, check=attempt.check)
+        self._content.fetch(
+            wanted,
+            need_names=unnamed,
+            insist=attempt.claim.attempt <= 1,  # what failed once may do so for ever: then each is asked for
+            progress=attempt.progress,
+            check=attempt.check,
+        )
         if not unnamed:
             return entries, proof
         entries = planning.mend_names(entries, wanted.names)

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from daemon.clock import Clock
-from daemon.errors import ArchiveBroken
+from daemon.errors import ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound
 from daemon.github.client import GitHubClient
+from daemon.logs import get_logger
 from daemon.model import EMPTY_BLOB_SHA, MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, Entry, RepositoryRef
 from daemon.store.snapshots import Snapshots
 from daemon.sync.archive import ArchiveLimits, Member, read_archive
 from daemon.sync.attempt import Progress
 from daemon.sync.planning import Source, choose_source
+
+log = get_logger()
 
 BATCH_BYTES = 4 * 1024 * 1024
 BATCH_BLOBS = 500
@@ -74,11 +77,13 @@ class Content:
         batch.flush()
         return entries
 
-    def fetch(self, wanted: Wanted, *, need_names: bool, progress: Progress, check: Callable[[], None]) -> None:
+    def fetch(
+        self, wanted: Wanted, *, need_names: bool, insist: bool, progress: Progress, check: Callable[[], None]
+    ) -> None:
         """Store every blob of ``wanted`` that is missing; ``check`` is called often and may raise to stop.
 
-        With ``need_names`` the archive is read in any case, for the paths that JSON cannot name.
-        Raises GitHubError, ArchiveBroken, StoreUnavailable.
+        With ``need_names`` the archive is read in any case, for the paths that JSON cannot name. Without ``insist``
+        one that is of no use costs requests, not the sync. Raises GitHubError, ArchiveBroken, StoreUnavailable.
         """
         missing = self._snapshots.missing(wanted.blobs)
         batch = _Batch(self._snapshots, self._clock, progress, total=len(missing))
@@ -86,7 +91,14 @@ class Content:
             batch.add(EMPTY_BLOB_SHA, b"")
             missing.discard(EMPTY_BLOB_SHA)
         if need_names or self._source(wanted, missing) is Source.ARCHIVE:
-            self._from_archive(wanted, missing, batch, check)
+            try:
+                self._from_archive(wanted, missing, batch, check)
+            except (ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound) as error:
+                # The tree was listed, so the commit is there: an archive that is missing or refused will stay so.
+                lasting = isinstance(error, Forbidden | ObjectNotFound) and not need_names
+                if insist and not lasting:
+                    raise
+                log.warning("sync.without_archive", error=str(error), blobs=len(missing))
         self._each(wanted.repository, missing, batch, wanted.blobs.__getitem__, check)
         batch.flush()
 

@@ -340,6 +340,32 @@ def test_a_first_archive_that_is_no_use_is_asked_for_again(bench: Bench, fault: 
     bench.assert_equal_to_git()
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Status(404, {"message": "Not Found"}), Status(403, {"message": "Forbidden"}), Status(410), Status(415), Html()],
+)
+@pytest.mark.parametrize("path", ["/tarball/", "/codeload/"])
+def test_where_no_archive_is_to_be_had_each_file_is_asked_for(bench: Bench, path: str, fault: object) -> None:
+    bench.repo.commit({f"{number}.md": b"%d\n" % number for number in range(50)})
+    bench.github.faults.add(path, fault)
+    bench.want()
+    assert bench.settle() < 60
+    bench.assert_equal_to_git()
+    bench.repo.commit({f"{number}.md": b"again %d\n" % number for number in range(150)})
+    bench.want()
+    assert bench.settle() < 60
+    bench.assert_equal_to_git()
+
+
+def test_a_path_that_json_cannot_name_is_not_given_up_with_the_first_archive_that_is_missing(bench: Bench) -> None:
+    bench.repo.commit({b"latin-\xe9.txt": b"not utf-8\n", **{f"{number}.md": b"%d\n" % number for number in range(50)}})
+    bench.github.faults.add("/tarball/", Status(404, {"message": "Not Found"}), times=4)
+    bench.want()
+    bench.settle()
+    bench.assert_equal_to_git()
+    assert bench.facts().tree_verified is True
+
+
 def test_a_tree_that_gets_empty_drops_every_row(bench: Bench) -> None:
     bench.sync()
     bench.github.faults.add("/compare/", Html())
