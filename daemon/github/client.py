@@ -54,6 +54,7 @@ SHA = "application/vnd.github.sha"
 RAW = "application/vnd.github.raw+json"
 PAGE = 100
 TOKEN_ASKED = "the token"  # noqa: S105 - what is asked about
+MAX_HEAD_BYTES = 2**20  # 40 from GitHub; the whole commit from a server that knows no bare ids
 MOST_BY_ID = 10  # of one batch
 
 _OWN_ERRORS = (BadAnswer, Forbidden, RepositoryNotFound, RepositoryReplaced)
@@ -206,7 +207,7 @@ class GitHubClient:
         asked = f"{ref.full_name} branch {branch!r}"
         call = _call("head", ref, f"/commits/heads/{_branch(branch, asked=asked)}", asked=asked)
         # Asked for as a bare id, the ETag *is* the commit id in quotes, whatever the token: GITHUB.md, Limits.
-        call = dataclasses.replace(call, subject=Subject.BRANCH, accept=SHA, max_bytes=4096)
+        call = dataclasses.replace(call, subject=Subject.BRANCH, accept=SHA, max_bytes=MAX_HEAD_BYTES)
         if known is not None:
             answer = self._exchange.ask(dataclasses.replace(call, headers=(("If-None-Match", f'"{known}"'),)))
             if answer.status != HTTPStatus.NOT_MODIFIED:
@@ -464,6 +465,8 @@ def _sha(sha: str) -> str:
 
 def _bare_sha(answer: Answer, *, asked: str) -> str:
     text = answer.body.decode("ascii", "replace").strip()
+    if text.startswith("{"):  # a server that does not know this form tells the whole commit
+        return shapes.commit(parse_json(answer, asked=asked), asked=asked).sha
     if not is_sha(text):
         raise BadAnswer(
             f"{asked}: GitHub answered {len(answer.body)} bytes that are no commit id; "

@@ -176,6 +176,12 @@ def test_a_head_is_asked_for_as_a_bare_id(peer: Peer, client: GitHubClient) -> N
     assert "if-none-match" not in peer.requests[0].headers
 
 
+def test_a_server_that_knows_no_bare_ids_may_tell_the_whole_commit(peer: Peer, client: GitHubClient) -> None:
+    peer.on(HEAD, http(200, commit(A, B) | {"files": [{"patch": "x" * 50_000}]}))
+    assert client.head(REF, "main") == A
+    assert client.head(REF, "main", known=B) == A
+
+
 def test_a_known_head_is_confirmed_by_its_id_in_quotes(peer: Peer, client: GitHubClient) -> None:
     peer.on(HEAD, http(304, ETag=f'"{A}"', Content_Length=None))
     assert client.head(REF, "main", known=A) == A

@@ -228,8 +228,8 @@ def test_a_gzip_bomb_is_stopped_at_the_cap_whatever_the_status(peer: Peer, clien
 
 
 def test_a_body_over_the_cap_is_a_bad_answer_that_says_so(peer: Peer, client: GitHubClient) -> None:
-    peer.on(HEAD, http(200, b"a" * 5000))
-    with pytest.raises(errors.BadAnswer, match="larger than the 4096 bytes"):
+    peer.on(HEAD, http(200, b"a" * (2**20 + 1)))
+    with pytest.raises(errors.BadAnswer, match="larger than the 1048576 bytes"):
         client.head(REF, "main")
 
 
