@@ -366,6 +366,9 @@ class GitHubClient:
             if token is None:
                 raise GraphQLUnavailable("GraphQL needs a token; heads are asked for by REST instead")
             found = self._batches.read(queries)
+            if all(isinstance(heads.error, BadAnswer) for heads in found):
+                # It has been reported that an answer holds no alias at all: REST can still keep the promise.
+                raise GraphQLUnavailable(f"GraphQL cannot be used here ({found[0].error}); heads are asked for by REST")
             return [self._completed(one, heads) for one, heads in zip(queries, found, strict=True)]
         return refusals
 

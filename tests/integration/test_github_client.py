@@ -152,6 +152,24 @@ def test_a_token_that_sees_nothing_any_more_costs_no_request_for_each_repository
     assert len(peer.requests) == 20
 
 
+@pytest.mark.parametrize("data", [{}, {"r0": None, "r1": None}, {"r0": {}, "r1": {"nameWithOwner": "o/r"}}])
+def test_an_answer_that_is_of_no_use_for_any_repository_leaves_it_to_rest(
+    peer: Peer, client: GitHubClient, data: dict
+) -> None:
+    peer.on("/graphql", http(200, {"data": data}))
+    with pytest.raises(errors.GraphQLUnavailable, match="by REST"):
+        client.heads([HeadsQuery(REF), HeadsQuery(RepositoryRef("o", "s"))])
+
+
+def test_one_repository_that_is_left_out_of_an_answer_costs_the_others_nothing(
+    peer: Peer, client: GitHubClient
+) -> None:
+    peer.on("/graphql", http(200, {"data": graphql("o/r", "o/s")["data"] | {"r1": None}}))
+    one, other = client.heads([HeadsQuery(REF), HeadsQuery(RepositoryRef("o", "s"))])
+    assert one.heads == {"main": A}
+    assert isinstance(other.error, errors.BadAnswer)
+
+
 def test_a_redirect_to_another_repository_is_replaced(peer: Peer, client: GitHubClient) -> None:
     peer.on(HEAD, http(301, Location=f"{peer.url}/repositories/8/commits/heads/main"))
     with pytest.raises(errors.RepositoryReplaced):
