@@ -410,19 +410,24 @@ class GitHubClient:
         repository = self.repository(ref)
         current = RepositoryRef(repository.owner, repository.name, repository.github_id)
         default = (repository.default_branch,) if repository.default_branch is not None else ()
+        every = tuple(dict.fromkeys((*default, *names)))
         try:
-            return RepositoryHeads(repository, self._heads_of(current, tuple(dict.fromkeys((*default, *names))), known))
+            return RepositoryHeads(repository, self._heads_of(current, every, known, seen=True))
         except RepositoryEmpty:
             return RepositoryHeads(dataclasses.replace(repository, default_branch=None), dict.fromkeys(names))
 
-    def _heads_of(self, ref: RepositoryRef, names: Sequence[str], known: dict[str, str]) -> dict[str, str | None]:
-        return {name: self._head_or_none(ref, name, known.get(name)) for name in names}
-
-    def _head_or_none(self, ref: RepositoryRef, branch: str, known: str | None) -> str | None:
-        try:
-            return self.head(ref, branch, known=known)
-        except BranchNotFound:
-            return None
+    def _heads_of(
+        self, ref: RepositoryRef, names: Sequence[str], known: dict[str, str], *, seen: bool = False
+    ) -> dict[str, str | None]:
+        """Heads by branch; with ``seen`` the repository was there a moment ago: a 404 is about the branch then."""
+        missing = (BranchNotFound, RepositoryNotFound) if seen else (BranchNotFound,)
+        heads: dict[str, str | None] = {}
+        for name in names:
+            try:
+                heads[name] = self.head(ref, name, known=known.get(name))
+            except missing:
+                heads[name] = None
+        return heads
 
 
 def _ignore(_: RequestSeen) -> None:

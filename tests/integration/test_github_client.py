@@ -170,6 +170,17 @@ def test_one_repository_that_is_left_out_of_an_answer_costs_the_others_nothing(
     assert isinstance(other.error, errors.BadAnswer)
 
 
+def test_a_plain_404_for_a_branch_of_a_repository_that_is_there_is_about_the_branch(
+    peer: Peer, client: GitHubClient
+) -> None:
+    peer.on("/repos/o/r", http(200, REPOSITORY))
+    peer.on(HEAD, http(200, A))
+    peer.on("/repos/o/r/commits/heads/gone", http(404, {"message": "Not Found"}))
+    answer = client.heads_by_rest(HeadsQuery(KNOWN, ("main", "gone")))
+    assert answer.error is None
+    assert answer.heads == {"main": A, "gone": None}
+
+
 def test_a_redirect_to_another_repository_is_replaced(peer: Peer, client: GitHubClient) -> None:
     peer.on(HEAD, http(301, Location=f"{peer.url}/repositories/8/commits/heads/main"))
     with pytest.raises(errors.RepositoryReplaced):

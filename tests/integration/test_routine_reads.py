@@ -229,3 +229,32 @@ def test_a_reset_at_the_end_of_several_pushes_is_followed_at_once(bench: Bench) 
     assert bench.facts().head_sha == older
     assert [run.after for run in bench.history.runs(before_id=None, limit=1)] == [older]
     bench.assert_equal_to_git()
+
+
+def not_found(answer: Answer) -> Answer:
+    """What a server says that does not tell a branch that is missing from a repository that is."""
+    plain = Answer(404, b'{"message":"Not Found"}', {"content-type": "application/json"})
+    return plain if answer.status == 422 else answer
+
+
+def test_a_default_branch_that_was_renamed_is_found_whatever_the_status_of_the_old_one(bench: Bench) -> None:
+    bench.sync()
+    bench.github.faults.add("/commits/heads/", Replace(not_found))
+    bench.repo.rename_branch("main", "trunk")
+    bench.github.set_default_branch("octo/data", "trunk")
+    bench.want()
+    bench.settle()
+    assert bench.facts().name == "trunk"
+    bench.assert_equal_to_git("trunk")
+
+
+def test_a_branch_that_is_missing_is_gone_whatever_the_status(bench: Bench) -> None:
+    bench.repo.commit({"other.md": b"1\n"}, branch="other")
+    bench.sync()
+    bench.github.faults.add("/commits/heads/", Replace(not_found))
+    bench.repo.delete_branch("main")
+    bench.want()
+    bench.settle()
+    branch = bench.record().branches[0]
+    assert branch.gone
+    assert "does not exist on GitHub" in str(branch.last_error)
