@@ -13,11 +13,13 @@ from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Any
 
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.executors.base import BaseExecutor, run_job
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 JUMP_SECONDS = 2.0
+BUSY_SECONDS = 0.1  # between two tries of a call that has to wait for itself
 
 
 class Scheduler:
@@ -29,6 +31,8 @@ class Scheduler:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
         )
+        self._wanted: dict[str, Callable[[], None]] = {}
+        self._scheduler.add_listener(self._again, EVENT_JOB_MAX_INSTANCES)
 
     def every(self, name: str, seconds: float, call: Callable[[], None], *, at_once: bool = False) -> None:
         """Call every ``seconds``; again under the same name replaces the interval and the function."""
@@ -36,8 +40,18 @@ class Scheduler:
         self._scheduler.add_job(call, _Every(timedelta(seconds=seconds)), id=name, replace_existing=True, **first)
 
     def soon(self, name: str, call: Callable[[], None]) -> None:
-        """Call once, as soon as a thread is free; again under the same name before that is still one call."""
+        """Call once, as soon as a thread is free; again under the same name before that is still one call.
+
+        While the call of before goes on it has to wait: what that one has looked at may be from before this wish.
+        """
+        self._wanted[name] = call
         self._scheduler.add_job(call, id=name, replace_existing=True)
+
+    def _again(self, event: JobSubmissionEvent) -> None:
+        """APScheduler drops a call while the same one goes on."""
+        if call := self._wanted.get(event.job_id):
+            at = datetime.now(UTC) + timedelta(seconds=BUSY_SECONDS)
+            self._scheduler.add_job(call, "date", run_date=at, id=event.job_id, replace_existing=True)
 
     def start(self) -> None:
         self._scheduler.start()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from harness import wait_for
 
 from daemon.triggers import scheduler as module
@@ -49,6 +50,25 @@ def test_a_function_is_called_again_and_again(scheduler: Scheduler) -> None:
     calls = Calls()
     scheduler.every("count", OFTEN, calls)
     calls.reach(3)
+
+
+def test_what_is_wanted_soon_while_the_same_goes_on_is_done_once_more(scheduler: Scheduler) -> None:
+    begun, go_on, calls = threading.Semaphore(0), threading.Event(), Calls()
+
+    def call() -> None:
+        begun.release()
+        assert go_on.wait(SECONDS)
+        calls()
+
+    scheduler.soon("call", call)
+    assert begun.acquire(timeout=SECONDS)
+    tried = threading.Semaphore(0)
+    scheduler._scheduler.add_listener(lambda _event: tried.release(), EVENT_JOB_MAX_INSTANCES)
+    scheduler.soon("call", call)
+    assert tried.acquire(timeout=SECONDS)  # while the first goes on
+    assert calls.count == 0
+    go_on.set()
+    calls.reach(2)
 
 
 def test_at_once_means_before_the_first_interval_is_over(scheduler: Scheduler) -> None:
