@@ -132,6 +132,7 @@ class Service:
         finally:
             systemd.notify("STOPPING=1\nSTATUS=finishing what runs", environ=self._environ)
             await self._shut_down()
+            self._ignore_signals()
 
     def secret_values(self) -> list[str]:
         """Everything that may not be shown: of the configuration, and what GitHub gave meanwhile."""
@@ -143,6 +144,12 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    def _ignore_signals(self) -> None:
+        """One that comes after the end is not to be the end that it is for other programs."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _start_inside(self) -> None:
         gc.set_threshold(*COLLECTOR_THRESHOLDS)

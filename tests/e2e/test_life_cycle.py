@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +34,28 @@ def test_term_and_int_drain_and_exit_zero(
     assert "Traceback" not in daemon.log.read_text()
     daemon.start()
     daemon.wait_head(repo.head())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_without_end_do_not_make_a_stop_anything_else(
+    repo: GitRepo, make_daemon: Callable[..., Daemon], number: int
+) -> None:
+    daemon = make_daemon().start()
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGTERM)
+    ended = wait_until(daemon.process, number)
+    assert ended == 0
+    assert len(daemon.log_lines("daemon.stopped")) == 1
+
+
+def wait_until(process: subprocess.Popen[bytes], number: int) -> int:
+    """Send the signal until the process has ended; how it did."""
+    deadline = time.monotonic() + 30
+    while (ended := process.poll()) is None:
+        assert time.monotonic() < deadline
+        process.send_signal(number)
+        time.sleep(0.0005)  # its interpreter has to get on
+    return ended
 
 
 @pytest.fixture
