@@ -24,6 +24,7 @@ log = get_logger()
 
 BATCH_BYTES = 4 * 1024 * 1024
 BATCH_BLOBS = 500
+MOST_INSTEAD = 1000  # blobs that are asked for one by one because an archive was broken: a fifth of an hour's budget
 MAX_ARCHIVE_BYTES = 64 * 2**30  # of one that is read before the tree is known
 MEMBER_OVERHEAD_BYTES = 4096  # headers, padding and pax records of one member, generously
 
@@ -83,7 +84,8 @@ class Content:
         """Store every blob of ``wanted`` that is missing; ``check`` is called often and may raise to stop.
 
         With ``need_names`` the archive is read in any case, for the paths that JSON cannot name. Without ``insist``
-        one that is of no use costs requests, not the sync. Raises GitHubError, ArchiveBroken, StoreUnavailable.
+        one that is of no use costs requests, if they are not too many, and not the sync.
+        Raises GitHubError, ArchiveBroken, StoreUnavailable.
         """
         missing = self._snapshots.missing(wanted.blobs)
         batch = _Batch(self._snapshots, self._clock, progress, total=len(missing))
@@ -96,7 +98,7 @@ class Content:
             except (ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound) as error:
                 # The tree was listed, so the commit is there: an archive that is missing or refused will stay so.
                 lasting = isinstance(error, Forbidden | ObjectNotFound) and not need_names
-                if insist and not lasting:
+                if not lasting and (insist or len(missing) > MOST_INSTEAD):
                     raise
                 log.warning("sync.without_archive", error=str(error), blobs=len(missing))
         self._each(wanted.repository, missing, batch, wanted.blobs.__getitem__, check)

@@ -357,6 +357,18 @@ def test_where_no_archive_is_to_be_had_each_file_is_asked_for(bench: Bench, path
     bench.assert_equal_to_git()
 
 
+def test_a_broken_archive_of_many_files_does_not_cost_as_many_requests(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.sync.content.MOST_INSTEAD", 30)
+    bench.repo.commit({f"{number}.md": b"%d\n" % number for number in range(50)})
+    bench.github.faults.add("/tarball/", Html())
+    bench.want()
+    bench.settle()
+    assert bench.facts().head_sha is None
+    assert not [path for path in bench.requests() if "/git/blobs/" in path]
+
+
 def test_a_path_that_json_cannot_name_is_not_given_up_with_the_first_archive_that_is_missing(bench: Bench) -> None:
     bench.repo.commit({b"latin-\xe9.txt": b"not utf-8\n", **{f"{number}.md": b"%d\n" % number for number in range(50)}})
     bench.github.faults.add("/tarball/", Status(404, {"message": "Not Found"}), times=4)
