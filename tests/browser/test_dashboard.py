@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,28 @@ def test_the_button_keeps_the_focus_though_its_row_changes_before_the_answer(
     asked[0].continue_()
     expect(page.locator(f'{ROW} [data-label="Last trigger"]')).to_have_text("manual")
     expect(button).to_be_focused()
+
+
+def test_a_button_that_is_being_pressed_is_not_replaced(
+    daemon: Daemon, repo: GitRepo, github: StandIn, visit: Visit
+) -> None:
+    page = live(visit(daemon))
+    page.clock.install()
+    page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))  # however slow the machine, a press is a short one
+    page.get_by_role("button", name="Sync now: octo/data@main").hover()
+    page.mouse.down()
+    before = repo.head()
+    after = repo.commit({"new.txt": b"1"}, "Arrive meanwhile")
+    github.push("octo/data", "main", before, after)
+    expect(page.locator(f"{ROW} .state")).to_have_text("syncing")  # as it was told, and now the page is to be looked at
+    daemon.wait_head(after)
+    with page.expect_response(f"{daemon.admin_url}/"):
+        page.clock.run_for(1000)
+    expect(page.locator(ROW)).not_to_contain_text("Arrive meanwhile")
+    page.mouse.up()
+    wait_for(lambda: "manual" in (daemon.branch() or {})["last_trigger"], "the manual sync")
+    row = page.locator(ROW)
+    wait_for(lambda: page.clock.run_for(500) or "Arrive meanwhile" in row.inner_text(), "another look")  # type: ignore[func-returns-value]
 
 
 def test_a_sync_that_cannot_be_is_explained(daemon: Daemon, visit: Visit, watch: Watch) -> None:

@@ -8,6 +8,7 @@
   const TICK = 5000;
   const RETRY = 5000;
   const SECOND = 1000;
+  const LONGEST_PRESS = 2 * SECOND; // whose end is told: where it ends outside of the window, it may not be
   const SKEW = 2 * SECOND; // the daemon tells its time in whole seconds
   const notice = document.getElementById("notice");
   const live = document.getElementById("live");
@@ -17,6 +18,7 @@
   let again = false;
   let looked = 0;
   let pause = SOON;
+  let pressed = 0; // when a button of the mouse, or a finger, went down that is not up again
   let skew = 0; // what this browser's clock lacks to the daemon's
 
   // -- what the page shows -----------------------------------------------------------------------
@@ -56,7 +58,10 @@
       if (answer.redirected || answer.status === 404) return void location.reload();
       const off = Date.parse(answer.headers.get("Date")) + SECOND / 2 - Date.now();
       skew = Math.abs(off) > SKEW ? off : 0;
-      if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      const text = answer.ok ? await answer.text() : "";
+      // What is replaced between press and release gets no click.
+      if (Date.now() - pressed < LONGEST_PRESS) again = true;
+      else if (text) show(new DOMParser().parseFromString(text, "text/html"));
     } catch {
       // the stream tells when the daemon is there again
     } finally {
@@ -69,6 +74,7 @@
   }
 
   function show(fresh) {
+    tick();
     tick(fresh); // a time that only reads otherwise is no reason to take a row from under a person's hands
     const before = parts(document);
     const wanted = new Map(parts(fresh).map((part) => [part.id, part]));
@@ -191,6 +197,11 @@
   async function reason(answer) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     return page.getElementById("error")?.textContent ?? `The daemon answered ${answer.status}.`;
+  }
+
+  document.addEventListener("pointerdown", () => (pressed = Date.now()), true);
+  for (const name of ["pointerup", "pointercancel"]) {
+    document.addEventListener(name, () => setTimeout(() => (pressed = 0)), true); // the click comes first
   }
 
   // A page that nobody looks at holds no connection: browsers have six of them for all its tabs.
