@@ -95,18 +95,23 @@ def redeliver(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_shared
 def remove(context: Context, names: tuple[str, ...], *, url: str | None, org: bool, as_json: bool, yes: bool) -> None:
-    """Remove the webhooks that lead here, and no others."""
+    """Remove the webhooks that lead here, and no others; on a terminal once that is confirmed."""
     from daemon.commands import hooks as commands
 
     config, chosen, where = _prepared(context, names, url, org=org)
     with commands.opened(config, chosen, where) as desk:
         found, rows = commands.removable(desk)
-        if found and not yes:
+        if found and not yes and _on_terminal():
             places = ", ".join(one.place.name for one in found)
             click.confirm(f"Remove the webhook that leads to {where} from {places}?", abort=True, err=True)
         removed = commands.remove(desk, found)
     _look_anew(config, removed)
     _tell(rows + removed, where, as_json=as_json)
+
+
+def _on_terminal() -> bool:
+    """Whether there is somebody who can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _prepared(

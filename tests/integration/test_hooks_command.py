@@ -261,7 +261,10 @@ def test_a_url_that_is_none_is_wrong_usage(bench: Bench, url: str) -> None:
 # -- remove -----------------------------------------------------------------------------------------
 
 
-def test_only_hooks_that_lead_here_are_removed_and_only_when_confirmed(bench: Bench) -> None:
+def test_only_hooks_that_lead_here_are_removed_and_on_a_terminal_only_when_confirmed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.cli_hooks._on_terminal", lambda: True)
     bench.run("install")
     other = bench.github.hook(NAME, "https://ci.example/hook", None)
     for answer in ("n\n", ""):
@@ -273,6 +276,12 @@ def test_only_hooks_that_lead_here_are_removed_and_only_when_confirmed(bench: Be
     assert bench.hooks() == [other]
     assert bench.states("remove") == [(NAME, "nothing")]
     assert bench.writes() == []
+
+
+def test_where_nobody_can_be_asked_they_are_removed(bench: Bench) -> None:
+    bench.run("install")
+    assert bench.states("remove") == [(NAME, "removed")]
+    assert bench.hooks() == []
 
 
 # -- redeliver --------------------------------------------------------------------------------------
