@@ -203,7 +203,19 @@ class GitHubClient:
             return RepositoryHeads(None, error=error)
 
     def head(self, ref: RepositoryRef, branch: str, *, known: str | None = None) -> str:
-        """The commit that the branch is at; ``known`` is the one we have, and free to confirm."""
+        """The commit that the branch is at; ``known`` is the one we have, and free to confirm.
+
+        Raises BranchNotFound for a branch that is not there: GitHub tells by 422, other servers by the 404 that may be
+        about the repository as well, so that the list of its branches decides.
+        """
+        try:
+            return self._head(ref, branch, known=known)
+        except RepositoryNotFound as error:
+            if branch in self.branches(ref):
+                raise
+            raise BranchNotFound(f"{ref.full_name} branch {branch!r}: it is none of the branches there") from error
+
+    def _head(self, ref: RepositoryRef, branch: str, *, known: str | None) -> str:
         asked = f"{ref.full_name} branch {branch!r}"
         call = _call("head", ref, f"/commits/heads/{_branch(branch, asked=asked)}", asked=asked)
         # Asked for as a bare id, the ETag *is* the commit id in quotes, whatever the token: GITHUB.md, Limits.
@@ -410,24 +422,19 @@ class GitHubClient:
         repository = self.repository(ref)
         current = RepositoryRef(repository.owner, repository.name, repository.github_id)
         default = (repository.default_branch,) if repository.default_branch is not None else ()
-        every = tuple(dict.fromkeys((*default, *names)))
         try:
-            return RepositoryHeads(repository, self._heads_of(current, every, known, seen=True))
+            return RepositoryHeads(repository, self._heads_of(current, tuple(dict.fromkeys((*default, *names))), known))
         except RepositoryEmpty:
             return RepositoryHeads(dataclasses.replace(repository, default_branch=None), dict.fromkeys(names))
 
-    def _heads_of(
-        self, ref: RepositoryRef, names: Sequence[str], known: dict[str, str], *, seen: bool = False
-    ) -> dict[str, str | None]:
-        """Heads by branch; with ``seen`` the repository was there a moment ago: a 404 is about the branch then."""
-        missing = (BranchNotFound, RepositoryNotFound) if seen else (BranchNotFound,)
-        heads: dict[str, str | None] = {}
-        for name in names:
-            try:
-                heads[name] = self.head(ref, name, known=known.get(name))
-            except missing:
-                heads[name] = None
-        return heads
+    def _heads_of(self, ref: RepositoryRef, names: Sequence[str], known: dict[str, str]) -> dict[str, str | None]:
+        return {name: self._head_or_none(ref, name, known.get(name)) for name in names}
+
+    def _head_or_none(self, ref: RepositoryRef, branch: str, known: str | None) -> str | None:
+        try:
+            return self.head(ref, branch, known=known)
+        except BranchNotFound:
+            return None
 
 
 def _ignore(_: RequestSeen) -> None:

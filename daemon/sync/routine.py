@@ -19,7 +19,6 @@ from daemon.errors import (
     GraphQLUnavailable,
     ObjectNotFound,
     RepositoryEmpty,
-    RepositoryNotFound,
     RepositoryRecreated,
 )
 from daemon.github.client import GitHubClient
@@ -143,7 +142,7 @@ class Routine:
             return HeadRead(self._ask_head(attempt), at)
         except RepositoryEmpty:
             return HeadRead(NO_BRANCH, at, empty=True)
-        except (BranchNotFound, RepositoryNotFound):
+        except BranchNotFound:
             return self._read_renamed(attempt)
 
     def _ask_head(self, attempt: Attempt) -> str:
@@ -173,18 +172,15 @@ class Routine:
         return HeadRead(answer.heads.get(attempt.facts.name) or NO_BRANCH, at, empty=empty)
 
     def _read_renamed(self, attempt: Attempt) -> HeadRead:
-        """The branch is not there: perhaps it is the default branch and was renamed, or the repository was.
-
-        Not every server tells by 422 that it is the branch that is missing: where the repository is found, it is.
-        """
-        before = attempt.facts.name, attempt.repository
+        """The branch is not there: perhaps it is the default branch and was renamed."""
+        before = attempt.facts.name
         at = self._clock.now()
         self._identify(attempt, self._client.repository(attempt.repository), at)
-        if (attempt.facts.name, attempt.repository) == before:
+        if attempt.facts.name == before:
             return HeadRead(NO_BRANCH, at)
         try:
             return HeadRead(self._ask_head(attempt), at)
-        except (BranchNotFound, RepositoryNotFound):
+        except BranchNotFound:
             return HeadRead(NO_BRANCH, at)
 
     def _identify(

@@ -25,6 +25,7 @@ REF = RepositoryRef("o", "r")
 KNOWN = RepositoryRef("o", "r", 7)
 REPOSITORY = {"id": 7, "full_name": "o/r", "default_branch": "main", "archived": False, "private": True}
 HEAD = "/repos/o/r/commits/heads/main"
+REFS = "/repos/o/r/git/matching-refs/heads/"
 
 Make = Callable[..., GitHubClient]
 
@@ -176,6 +177,7 @@ def test_a_plain_404_for_a_branch_of_a_repository_that_is_there_is_about_the_bra
     peer.on("/repos/o/r", http(200, REPOSITORY))
     peer.on(HEAD, http(200, A))
     peer.on("/repos/o/r/commits/heads/gone", http(404, {"message": "Not Found"}))
+    peer.on(REFS, http(200, [{"ref": "refs/heads/main", "object": {"sha": A}}]))
     answer = client.heads_by_rest(HeadsQuery(KNOWN, ("main", "gone")))
     assert answer.error is None
     assert answer.heads == {"main": A, "gone": None}
@@ -240,7 +242,6 @@ def test_a_head_that_is_no_commit_id_is_a_bad_answer(peer: Peer, client: GitHubC
 @pytest.mark.parametrize(
     ("status", "message", "expected"),
     [
-        (404, "Not Found", errors.RepositoryNotFound),
         (422, "No commit found for SHA: heads/main", errors.BranchNotFound),
         (409, "Git Repository is empty.", errors.RepositoryEmpty),
         (403, "Repository access blocked", errors.Forbidden),
@@ -254,6 +255,26 @@ def test_why_there_is_no_head_is_told_apart_and_not_asked_again(
     with pytest.raises(expected):
         client.head(REF, "main")
     assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (http(404, {"message": "Not Found"}), errors.RepositoryNotFound),
+        (http(200, [{"ref": "refs/heads/main", "object": {"sha": A}}]), errors.RepositoryNotFound),
+        (http(200, [{"ref": "refs/heads/other", "object": {"sha": A}}]), errors.BranchNotFound),
+        (http(200, []), errors.BranchNotFound),
+        (http(409, {"message": "Git Repository is empty."}), errors.RepositoryEmpty),
+    ],
+)
+def test_what_a_404_for_a_head_is_about_is_told_by_the_list_of_branches(
+    peer: Peer, client: GitHubClient, listed: bytes, expected: type[Exception]
+) -> None:
+    peer.on(HEAD, http(404, {"message": "Not Found"}))
+    peer.on(REFS, listed)
+    with pytest.raises(expected):
+        client.head(REF, "main")
+    assert len(peer.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -401,8 +422,8 @@ def test_heads_by_rest_of_an_empty_repository_are_none(peer: Peer, client: GitHu
 
 
 def test_heads_by_rest_follow_a_repository_whose_name_is_gone(peer: Peer, client: GitHubClient) -> None:
-    peer.on(HEAD, http(404, {"message": "Not Found"}))
-    peer.on("/repos/o/r", http(404, {"message": "Not Found"}))
+    for path in (HEAD, REFS, "/repos/o/r"):
+        peer.on(path, http(404, {"message": "Not Found"}))
     peer.on("/repositories/7", http(200, REPOSITORY | {"full_name": "o/new"}))
     peer.on("/repos/o/new/commits/heads/main", http(200, A))
     got = client.heads_by_rest(HeadsQuery(KNOWN, ("main",)))
@@ -423,7 +444,7 @@ def test_heads_by_rest_hold_what_is_wrong_with_the_repository(peer: Peer, client
 
 def test_branches_are_all_refs_below_heads(peer: Peer, client: GitHubClient) -> None:
     refs = [{"ref": f"refs/heads/{name}", "object": {"sha": A}} for name in ("main", "feature/x")]
-    peer.on("/repos/o/r/git/matching-refs/heads/", http(200, refs))
+    peer.on(REFS, http(200, refs))
     assert client.branches(REF) == {"main": A, "feature/x": A}
 
 
