@@ -269,9 +269,17 @@ SLOWEST = [
 
 @pytest.mark.parametrize(("name", "content"), SLOWEST, ids=range(len(SLOWEST)))
 def test_no_file_takes_more_than_two_seconds(name: str, content: bytes) -> None:
-    began = time.thread_time()
+    before, began = slowness(), time.thread_time()
     read(name, content)
-    assert time.thread_time() - began < 2
+    took = time.thread_time() - began
+    assert took < 2 * max(1.0, before, slowness())
+
+
+def slowness() -> float:
+    """How many times as long this machine takes just now as a usual one: shared ones go at half their speed at times."""
+    began = time.thread_time()
+    sum(number * number for number in range(10**6))
+    return (time.thread_time() - began) / 0.08
 
 
 def test_without_libyaml_large_files_are_refused_rather_than_read_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
