@@ -269,14 +269,20 @@ SLOWEST = [
 
 @pytest.mark.parametrize(("name", "content"), SLOWEST, ids=range(len(SLOWEST)))
 def test_no_file_takes_more_than_two_seconds(name: str, content: bytes) -> None:
+    # The least of up to three: a neighbour on the same core makes it more, and nothing makes it less.
+    assert any(cost(name, content) < 2 for _ in range(3))
+
+
+def cost(name: str, content: bytes) -> float:
+    """Seconds of CPU, as a usual machine has them: shared ones go at half their speed at times."""
     before, began = slowness(), time.thread_time()
     read(name, content)
     took = time.thread_time() - began
-    assert took < 2 * max(1.0, before, slowness())
+    return took / max(1.0, before, slowness())
 
 
 def slowness() -> float:
-    """How many times as long this machine takes just now as a usual one: shared ones go at half their speed at times."""
+    """How many times as long this machine takes just now as a usual one."""
     began = time.thread_time()
     sum(number * number for number in range(10**6))
     return (time.thread_time() - began) / 0.08
