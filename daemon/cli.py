@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from daemon.cli_hooks import hooks
-from daemon.command_line import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, Context, as_json
+from daemon.command_line import EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, NO_REPOSITORY, Context, as_json
 from daemon.command_line import print_json as _print_json
 from daemon.commands import operation, storage
 from daemon.errors import ConfigError, HeadwaterError
@@ -95,7 +95,7 @@ def sync(context: Context, names: tuple[str, ...], as_json: bool) -> None:
     if not results:
         why = "GitHub has no branch that the configuration asks for"
         if not config.repositories:
-            why = "no repository is configured: add a [[repositories]] table to the configuration"
+            why = NO_REPOSITORY
         click.echo(f"nothing to sync: {why}", err=True)
     if any(result.failed for result in results):
         sys.exit(EXIT_FAILED)

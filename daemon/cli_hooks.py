@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from daemon.command_line import EXIT_FAILED, Context, as_json, print_json
+from daemon.command_line import EXIT_FAILED, NO_REPOSITORY, Context, as_json, print_json
 
 if TYPE_CHECKING:
     from daemon.commands.hooks import Row
@@ -154,6 +154,6 @@ def _tell(rows: Sequence[Row], url: str, *, as_json: bool) -> None:
         for row in rows:
             click.echo(row.line())
         if not rows:
-            click.echo("no repository is configured: add a [[repositories]] table to the configuration", err=True)
+            click.echo(NO_REPOSITORY, err=True)
     if any(row.failed for row in rows):
         sys.exit(EXIT_FAILED)

@@ -16,6 +16,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_CONFIG = 78
 
+NO_REPOSITORY = "no repository is configured: add a [[repositories]] table to the configuration"
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 

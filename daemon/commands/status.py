@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon.clock import Clock
+from daemon.command_line import NO_REPOSITORY
 from daemon.config import Config
 from daemon.model import ActionRecord, BranchState, RepositoryRecord
 from daemon.store.actions import Actions
@@ -191,8 +192,7 @@ def _errors(row: dict[str, Any]) -> list[str]:
 
 def print_nothing() -> None:
     """An empty configuration is not an error, but worth a word."""
-    told = "no repository is configured: add a [[repositories]] table to the configuration"
-    Console().print(told, markup=False, soft_wrap=True)
+    Console().print(NO_REPOSITORY, markup=False, soft_wrap=True)
 
 
 def _webhook(row: dict[str, Any]) -> str:

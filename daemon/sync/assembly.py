@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from daemon.clock import Clock
-from daemon.errors import ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound, ProofFailed
+from daemon.errors import ProofFailed
 from daemon.github.client import GitHubClient
 from daemon.model import (
     EMPTY_TREE_SHA,
@@ -30,7 +30,7 @@ from daemon.model import (
 from daemon.store.snapshots import Snapshots
 from daemon.sync import harvest, planning
 from daemon.sync.attempt import Attempt
-from daemon.sync.content import Content, Wanted
+from daemon.sync.content import USELESS_ARCHIVE, Content, Wanted
 from daemon.sync.entities import Collections
 from daemon.sync.forward import Forward
 from daemon.sync.patterns import compile_rules
@@ -97,7 +97,7 @@ class Assembly:
                 progress=attempt.progress,
                 check=attempt.check,
             )
-        except (ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound):
+        except USELESS_ARCHIVE:
             return []  # asked for again once the tree says what is to be in it
 
     def _whole(self, attempt: Attempt, commit: Commit, rules: ContentRules) -> SnapshotChange:

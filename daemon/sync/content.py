@@ -22,6 +22,8 @@ from daemon.sync.planning import Source, choose_source
 
 log = get_logger()
 
+# What an archive that does not help ends with: it is broken or no archive, missing, or refused.
+USELESS_ARCHIVE = (ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound)
 BATCH_BYTES = 4 * 1024 * 1024
 BATCH_BLOBS = 500
 MOST_INSTEAD = 1000  # blobs that are asked for one by one because an archive was broken: a fifth of an hour's budget
@@ -95,7 +97,7 @@ class Content:
         if need_names or self._source(wanted, missing) is Source.ARCHIVE:
             try:
                 self._from_archive(wanted, missing, batch, check)
-            except (ArchiveBroken, BadAnswer, Forbidden, ObjectNotFound) as error:
+            except USELESS_ARCHIVE as error:
                 # The tree was listed, so the commit is there: an archive that is missing or refused will stay so.
                 lasting = isinstance(error, Forbidden | ObjectNotFound) and not need_names
                 if not lasting and (insist or len(missing) > MOST_INSTEAD):

@@ -247,6 +247,20 @@ def test_a_button_that_is_being_pressed_is_not_replaced(
     wait_for(lambda: page.clock.run_for(500) or "Arrive meanwhile" in row.inner_text(), "another look")  # type: ignore[func-returns-value]
 
 
+def test_a_row_whose_times_only_read_otherwise_stays(daemon: Daemon, visit: Visit) -> None:
+    page = live(visit(daemon))
+    page.clock.install()
+    page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))
+    row = page.locator(ROW)
+    row.evaluate("(row) => { row.mine = true; }")
+    looked: list[str] = []
+    page.on("requestfinished", lambda request: looked.append(request.url))
+    for count in (1, 2):  # the second look comes once the first one is over
+        daemon.deliver({"zen": "x"}, event="ping")  # of which the page is told, and which changes no row
+        wait_for(lambda count=count: page.clock.run_for(500) or len(looked) >= count, "a look")  # type: ignore[misc]
+    assert row.evaluate("(row) => row.mine") is True
+
+
 def test_a_sync_that_cannot_be_is_explained(daemon: Daemon, visit: Visit, watch: Watch) -> None:
     watch.expected = ("503",)
     page = live(visit(daemon))
